@@ -1,0 +1,363 @@
+--- The box: what an application holds. It knows the database, Kafka and the options, keeps a few
+-- connections, and connects to nothing until it is used.
+-- @classmod postbox.box
+local core = require "postbox.core"
+local errors = require "postbox.errors"
+local migrate = require "postbox.migrate"
+local options = require "postbox.options"
+local pool = require "postbox.pool"
+local publish = require "postbox.publish"
+local topics = require "postbox.topics"
+local transaction = require "postbox.transaction"
+
+local box = {}
+box.__index = box
+box.__name = "postbox.box"
+
+local DIRECT_SECONDS = 10 -- how long a row is its publisher's before the relay takes it
+
+local rules = {
+  database = { types = { "string" } },
+  kafka = { types = { "string", "table" } },
+  schema = { types = { "string" }, default = "postbox" },
+  topics = { types = { "table" }, default = {} },
+  topic_prefix = { types = { "string" } },
+  delivery = { types = { "string" }, one_of = { "relay", "direct" } },
+  confirm = { types = { "string" }, one_of = { "report", "readback" } },
+  envelope = { types = { "string" }, one_of = { "json", "headers" } },
+  refused = { types = { "string" }, one_of = { "hold", "skip" } },
+  partitioner = { types = { "function" } },
+  max_record_bytes = { types = { "number" }, min = 1000, max = 1e9 },
+  create_topics = { types = { "table" } },
+  pool_size = { types = { "number" }, default = 8, min = 1, max = 1000 },
+  connect_timeout = { types = { "number" }, default = 10, min = 0.1, max = 3600 },
+  statement_timeout = { types = { "number" }, default = 30, min = 0.01, max = 86400 },
+  lock_timeout = { types = { "number" }, default = 10, min = 0.01, max = 86400 },
+  prepare = { types = { "boolean" }, default = true },
+  insecure = { types = { "boolean" }, default = false },
+  log = { types = { "function" } },
+}
+
+-- librdkafka's properties as a sorted list of pairs of strings.
+local function kafka_properties(kafka)
+  if type(kafka) ~= "table" then
+    return kafka and { { "bootstrap.servers", kafka } } or {}
+  end
+  local list = {}
+  for name, value in pairs(kafka) do
+    local kind = type(value)
+    if type(name) ~= "string" or (kind ~= "string" and kind ~= "number" and kind ~= "boolean") then
+      errors.raise("config", "kafka: a table of librdkafka's properties by name, with strings, numbers or booleans")
+    end
+    list[#list + 1] = { name, kind == "number" and ("%.14g"):format(value) or tostring(value) }
+  end
+  table.sort(list, function(a, b) return a[1] < b[1] end)
+  return list
+end
+
+local function core_config(o)
+  return errors.assert(core.config {
+    database = o.database, schema = o.schema, kafka = kafka_properties(o.kafka),
+    insecure = o.insecure, prepare = o.prepare, connect_timeout = o.connect_timeout,
+    statement_timeout = o.statement_timeout, lock_timeout = o.lock_timeout,
+    max_record_bytes = o.max_record_bytes or 1000000, queue_log = o.log ~= nil,
+  })
+end
+
+local function check_topic_names(names)
+  for event_type, topic in pairs(names) do
+    if type(event_type) ~= "string" or type(topic) ~= "string" then
+      errors.raise("config", "postbox.new: topics is a table of topic names by event type")
+    end
+  end
+end
+
+--- Makes a box. Checks the options and connects to nothing.
+-- @tparam table given
+-- database: libpq connection string or URI (default: POSTBOX_DATABASE);
+-- kafka: "host:port,…" or a table of librdkafka's properties (default: POSTBOX_KAFKA);
+-- schema ("postbox"): where postbox's tables live;
+-- topics: topic names by event type, for those that do not follow from the name
+-- (ORDER_CREATED goes to order.created); topic_prefix: put before the latter;
+-- delivery ("relay" or "direct"), confirm ("report" or "readback"), envelope ("json" or
+-- "headers"), refused ("hold" or "skip"), max_record_bytes (1000000): properties of the outbox,
+-- written by the first box:migrate() and the same for all who share it;
+-- partitioner: function(event, partitions) -> partition; create_topics: { partitions, replication };
+-- pool_size (8 connections); connect_timeout (10 s), statement_timeout (30 s), lock_timeout (10 s,
+-- for key locks); prepare (true; false behind a PgBouncer that knows no prepared statements);
+-- insecure (false): allows connections off this machine without verified TLS;
+-- log: function(level, message, fields), called from within calls of the box.
+-- @treturn box the box; raises config
+function box.new(given)
+  local o, asked = options.check("postbox.new", given, rules)
+  o.database = o.database or os.getenv "POSTBOX_DATABASE"
+  o.kafka = o.kafka or os.getenv "POSTBOX_KAFKA"
+  if not o.database then
+    errors.raise("config", "postbox.new: no database: say database = \"postgresql://…\" or set POSTBOX_DATABASE")
+  end
+  check_topic_names(o.topics)
+  return setmetatable({
+    options = o, asked = asked, schema = o.schema, config = core_config(o),
+    idle = {}, in_use = 0, relays = {}, consumers = {}, partitions = {}, closed = false,
+  }, box)
+end
+
+local function check_open(self)
+  if self.closed then
+    errors.raise("closed", "the box is closed")
+  end
+end
+
+--- Hands the log records of other threads, and one of the caller's, to options.log.
+function box:log(level, message, fields)
+  local write = self.options.log
+  if not write then
+    if level and level ~= "info" then
+      io.stderr:write("postbox: ", level, ": ", message, "\n")
+    end
+    return
+  end
+  local queued_level, text = self.config:take_log()
+  while queued_level do
+    write(queued_level, text, {})
+    queued_level, text = self.config:take_log()
+  end
+  if level then
+    write(level, message, fields or {})
+  end
+end
+
+box.acquire, box.give_back = pool.acquire, pool.give_back
+box.topic_of, box.partitions_of = topics.topic_of, topics.partitions_of
+
+--- A statement on a connection of its own, whatever transaction is open.
+function box:query_outside(sql, ...)
+  local connection, message, err = self:acquire()
+  if not connection then
+    return nil, message, err
+  end
+  local rows
+  rows, message, err = connection:query(sql, ...)
+  self:give_back(connection)
+  return rows, message, err
+end
+
+--- Runs a statement: in the transaction that is open in this coroutine, where errors raise, or
+-- else on its own.
+-- @treturn table rows, as tx:query; or nil, message, err
+function box:query(sql, ...)
+  check_open(self)
+  local tx = transaction.current(self)
+  if tx then
+    return tx:query(sql, ...)
+  end
+  return self:query_outside(sql, ...)
+end
+
+--- Publishes an event with the transaction that is open in this coroutine; see tx:publish.
+function box:publish(event_type, key, payload, given)
+  check_open(self)
+  local tx = transaction.current(self)
+  if not tx then
+    errors.raise("config", "publish: no transaction is open in this coroutine: call it below box:transaction, or use "
+      .. "box:publish_manual, which makes a transaction of its own")
+  end
+  return tx:publish(event_type, key, payload, given)
+end
+
+local function store_alone(self, connection, event_type, key, payload, given)
+  local batch = core.batch()
+  local id = publish.add(self, batch, nil, event_type, key, payload, given)
+  errors.assert(connection:begin {})
+  local done, message, err = connection:commit(batch, self:direct_seconds(), true)
+  if done then
+    self:published(batch)
+    return id
+  end
+  err.event_id = id
+  return nil, message, err
+end
+
+--- Stores an event at once, in a transaction of its own, and returns when that is committed. It
+-- never waits for Kafka: with delivery "relay" nothing leaves until a relay runs.
+-- @tparam string event_type such as COUPON_PUBLISH_REQUESTED
+-- @param key partition key: string, integer or nil
+-- @param payload as tx:publish
+-- @tparam[opt] table given as tx:publish
+-- @treturn string the event's id; or nil, message, err: connection, timeout, aborted, conflict,
+-- full, or unknown (then err.event_id is the id: publishing again with it is safe while the first
+-- still waits); raises config and too_large, and inside a transaction
+function box:publish_manual(event_type, key, payload, given)
+  check_open(self)
+  if transaction.current(self) then
+    errors.raise("config", "publish_manual: a transaction is open in this coroutine, and the event would be stored "
+      .. "outside it: use publish")
+  end
+  local connection, message, err = self:acquire()
+  if not connection then
+    return nil, message, err
+  end
+  local results = transaction.pack(pcall(store_alone, self, connection, event_type, key, payload, given))
+  self:give_back(connection)
+  if not results[1] then
+    error(results[2], 0)
+  end
+  return results[2], results[3], results[4]
+end
+
+local transaction_rules = {
+  isolation = { types = { "string" }, one_of = { "read committed", "repeatable read", "serializable" } },
+  read_only = { types = { "boolean" }, default = false },
+  retries = { types = { "number" }, default = 0, max = 100 },
+}
+
+local function run_once(self, o, fn)
+  local connection, message, err = self:acquire()
+  if not connection then
+    return { n = 3, nil, message, err }
+  end
+  local tx = transaction.new(self, connection, o)
+  local results = transaction.pack(transaction.call(tx, fn, tx))
+  local done
+  if results[1] then
+    done, message, err = transaction.commit(tx)
+  else
+    err = results[2]
+    message = err.message
+    transaction.abort(tx)
+  end
+  self:give_back(connection)
+  if done then
+    return transaction.pack(transaction.values(results))
+  end
+  return { n = 3, nil, message, err }
+end
+
+local function may_retry(err)
+  return err and (err.sqlstate == "40001" or err.sqlstate == "40P01")
+end
+
+--- Runs fn in a transaction. What it publishes is stored just before the commit, in the same
+-- transaction. An error in fn, or tx:rollback(reason), rolls back; `return nil, …` commits.
+-- In a transaction it is a savepoint: see tx:transaction.
+-- @tparam[opt] table given isolation ("read committed", "repeatable read", "serializable"),
+-- read_only, retries (how often fn runs again after a serialization failure or a deadlock: 0)
+-- @tparam function fn called with tx
+-- @return fn's values, true if there are none; or nil, message, err: what fn raised (err.cause,
+-- err.traceback; its own postbox errors as they are), aborted, conflict, connection, timeout, full,
+-- or unknown: ask box:outcome(err.xid)
+function box:transaction(given, fn)
+  if fn == nil then
+    given, fn = nil, given
+  end
+  check_open(self)
+  if type(fn) ~= "function" then
+    errors.raise("config", "box:transaction takes a function, not a " .. type(fn))
+  end
+  local o = options.check("box:transaction", given, transaction_rules)
+  local outer = transaction.current(self)
+  if outer then
+    return outer:transaction(fn)
+  end
+  local results
+  for _ = 0, o.retries do
+    results = run_once(self, o, fn)
+    if not (results[1] == nil and may_retry(results[3])) then
+      break
+    end
+  end
+  return transaction.unpack(results, 1, results.n)
+end
+
+--- How a transaction ended whose COMMIT was not answered.
+-- @tparam string xid err.xid of a failure with code unknown
+-- @treturn string "committed", "aborted", "in progress" or "too old" (the server no longer knows);
+-- or nil, message, err
+function box:outcome(xid)
+  if type(xid) ~= "string" or not xid:match "^%d+$" then
+    errors.raise("config", "box:outcome takes the xid of an error with code unknown")
+  end
+  local rows, message, err = self:query_outside("SELECT pg_xact_status($1::text::xid8) AS status", xid)
+  if not rows then
+    return nil, message, err
+  end
+  return rows[1].status or "too old"
+end
+
+-- How long the publisher keeps its rows to itself: 0 unless delivery is direct.
+function box:direct_seconds()
+  return self.settings.delivery == "direct" and DIRECT_SECONDS or 0
+end
+
+-- After a commit: relays of this process need not wait for their next look.
+function box:published(batch)
+  if batch:count() == 0 then
+    return
+  end
+  for _, relay in ipairs(self.relays) do
+    relay.native:wake()
+  end
+end
+
+--- Creates or updates postbox's tables; see postbox.migrate.
+function box:migrate(given)
+  check_open(self)
+  return migrate.run(self, given)
+end
+
+--- A relay for this outbox; see postbox.relay.
+function box:relay(given)
+  check_open(self)
+  return require("postbox.relay").new(self, given)
+end
+
+--- A consumer; see postbox.consumer.
+function box:consumer(given)
+  check_open(self)
+  return require("postbox.consumer").new(self, given)
+end
+
+--- What waits, what is parked and which relay is active; see postbox.status.
+function box:status()
+  check_open(self)
+  return require("postbox.status").read(self)
+end
+
+--- Lets a parked event, and those of its key behind it, be published again by the relay.
+-- @tparam string event_id
+-- @treturn integer how many rows wait to be moved back, 0 where the event is not parked;
+-- or nil, message, err
+function box:release(event_id)
+  local sql = "SELECT " .. self.schema .. ".release($1::text::uuid) AS released"
+  local rows, message, err = self:query_outside(sql, event_id)
+  if not rows then
+    return nil, message, err
+  end
+  return rows[1].released
+end
+
+--- Stops the relays and consumers of this box and closes its connections.
+-- @tparam[opt=5] number seconds for all of it
+-- @treturn boolean true; or nil, message, err where a relay did not end in time
+function box:close(seconds)
+  if self.closed then
+    return true
+  end
+  local deadline = core.now() + (seconds or 5)
+  local done, message, err = true, nil, nil
+  for _, relay in ipairs(self.relays) do
+    local stopped, why, failure = relay:stop(math.max(0, deadline - core.now()))
+    if not stopped then
+      done, message, err = nil, why, failure
+    end
+  end
+  self.closed = true
+  for _, connection in ipairs(self.idle) do
+    connection:close()
+  end
+  self.idle = {}
+  self:log()
+  return done, message, err
+end
+
+return box

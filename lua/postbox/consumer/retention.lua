@@ -1,0 +1,69 @@
+--- The inbox's days: made ahead, and dropped when their last insert is older than the retention.
+-- @module postbox.consumer.retention
+local core = require "postbox.core"
+
+local retention = {}
+retention.__index = retention
+
+local LOOK_EVERY = 3600   -- seconds
+local LOCK = "SET lock_timeout = '1s'"
+
+--- @param box
+-- @tparam number|nil seconds retention; nil: nothing is dropped by this consumer
+function retention.new(box, seconds)
+  return setmetatable({ box = box, seconds = seconds, due = 0 }, retention)
+end
+
+function retention:sql(text)
+  return (text:gsub("postbox%.", '"' .. self.box.schema .. '".'))
+end
+
+-- Detached without stopping anybody, then dropped. One that is in use is tried again next time.
+local function drop_day(self, connection, name)
+  local day = self:sql("postbox." .. name)
+  local detach = self:sql "ALTER TABLE postbox.inbox DETACH PARTITION " .. day .. " CONCURRENTLY"
+  local detached, message = connection:query(detach)
+  if detached then
+    detached, message = connection:query("DROP TABLE " .. day)
+  end
+  if not detached then
+    self.box:log("warning", ("inbox: the day %s is not dropped: %s"):format(name, message))
+  end
+end
+
+local function drop_old(self, connection)
+  local interval = ("%d seconds"):format(self.seconds)
+  local expired = self:sql "SELECT partition_name FROM postbox.inbox_expired($1::text::interval)"
+  local rows, message = connection:query(expired, interval)
+  if not rows then
+    self.box:log("warning", "inbox: old days are not found: " .. message)
+    return
+  end
+  connection:query(LOCK)
+  for _, row in ipairs(rows) do
+    drop_day(self, connection, row.partition_name)
+  end
+  connection:query "RESET lock_timeout"
+  connection:query(self:sql "SELECT postbox.inbox_purge_untimed($1::text::interval)", interval)
+end
+
+--- Looks now and then: makes the days ahead, drops the old ones.
+function retention:look(database)
+  if core.now() < self.due then
+    return
+  end
+  local connection = database:get()
+  if not connection then
+    return
+  end
+  self.due = core.now() + LOOK_EVERY
+  local made, message = connection:query(self:sql "SELECT postbox.inbox_make_ahead()")
+  if not made then
+    self.box:log("warning", "inbox: the days ahead are not made: " .. message)
+  end
+  if self.seconds then
+    drop_old(self, connection)
+  end
+end
+
+return retention

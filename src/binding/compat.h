@@ -1,0 +1,31 @@
+/* One Lua C API for 5.1, LuaJIT and 5.4: what the older ones lack. */
+#ifndef PB_COMPAT_H
+#define PB_COMPAT_H
+
+#include <lauxlib.h>
+#include <lua.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+#if LUA_VERSION_NUM == 501
+#define lua_rawlen lua_objlen
+#ifndef LUA_OK
+#define LUA_OK 0
+#endif
+#endif
+
+/* Names of their own, because LuaJIT has some of these functions and plain 5.1 has none. */
+int pb_absindex(lua_State *L, int index);
+void pb_set_functions(lua_State *L, const luaL_Reg *functions); /* into the table on top */
+void *pb_test_object(lua_State *L, int index, const char *class_name); /* NULL: another type */
+bool pb_is_integer(lua_State *L, int index); /* a number without a fraction, exactly held */
+
+/*
+ * Classes: a metatable by name, methods apart from metamethods. A new object is zeroed and has
+ * its metatable before it owns anything, so that __gc can always run.
+ */
+void pb_register_class(lua_State *L, const char *class_name, const luaL_Reg *methods,
+                       const luaL_Reg *metamethods);
+void *pb_new_object(lua_State *L, size_t size, const char *class_name);
+
+#endif

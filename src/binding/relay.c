@@ -1,0 +1,130 @@
+/* Class postbox.relay: core.relay(config, { lease =, readback_timeout = }). */
+#include "../core/relay.h"
+
+#include <unistd.h>
+
+#include "config.h"
+#include "failure.h"
+
+#define RELAY_CLASS "postbox.relay"
+
+typedef struct handle {
+    pb_relay *relay;
+    pid_t process;
+} handle;
+
+static pb_relay *check(lua_State *L) {
+    handle *h = luaL_checkudata(L, 1, RELAY_CLASS);
+    pb_check_process(L, (int)h->process, "relay");
+    if (!h->relay) {
+        pb_error err;
+        pb_fail(&err, PB_CLOSED, "relay: it is closed");
+        pb_raise(L, &err);
+    }
+    return h->relay;
+}
+
+static double seconds_field(lua_State *L, int index, const char *name, double otherwise) {
+    lua_getfield(L, index, name);
+    double value = luaL_optnumber(L, -1, otherwise);
+    lua_pop(L, 1);
+    return value;
+}
+
+static int new_relay(lua_State *L) {
+    pb_error err;
+    pb_config *config = pb_check_config(L, 1);
+    pb_relay_options options = pb_relay_defaults();
+    if (!lua_isnoneornil(L, 2)) {
+        luaL_checktype(L, 2, LUA_TTABLE);
+        options.lease = seconds_field(L, 2, "lease", options.lease);
+        options.readback_timeout = seconds_field(L, 2, "readback_timeout", options.readback_timeout);
+    }
+    handle *h = pb_new_object(L, sizeof *h, RELAY_CLASS);
+    h->process = getpid();
+    h->relay = pb_relay_new(config, &options, &err);
+    return h->relay ? 1 : pb_push_failure(L, &err);
+}
+
+static int start(lua_State *L) {
+    pb_error err;
+    if (pb_relay_start(check(L), &err) != 0)
+        return pb_push_failure(L, &err);
+    lua_pushboolean(L, 1);
+    return 1;
+}
+
+static int stop(lua_State *L) {
+    pb_error err;
+    if (pb_relay_stop(check(L), luaL_checknumber(L, 2), &err) != 0)
+        return pb_push_failure(L, &err);
+    lua_pushboolean(L, 1);
+    return 1;
+}
+
+static int wake(lua_State *L) {
+    handle *h = luaL_checkudata(L, 1, RELAY_CLASS);
+    if (h->relay && h->process == getpid())
+        pb_relay_wake(h->relay);
+    return 0;
+}
+
+static void set_number(lua_State *L, const char *name, int64_t value) {
+    lua_pushnumber(L, (lua_Number)value);
+#if LUA_VERSION_NUM >= 503
+    lua_pop(L, 1);
+    lua_pushinteger(L, (lua_Integer)value);
+#endif
+    lua_setfield(L, -2, name);
+}
+
+static void set_boolean(lua_State *L, const char *name, int value) {
+    lua_pushboolean(L, value);
+    lua_setfield(L, -2, name);
+}
+
+static int stats(lua_State *L) {
+    pb_relay_stats s;
+    pb_relay_read_stats(check(L), &s);
+    lua_newtable(L);
+    set_boolean(L, "running", s.running);
+    set_boolean(L, "active", s.active);
+    set_number(L, "epoch", s.epoch);
+    set_number(L, "position", s.position);
+    set_number(L, "pending", s.pending);
+    set_number(L, "in_flight", s.in_flight);
+    set_number(L, "published", s.published);
+    set_number(L, "removed", s.removed);
+    set_number(L, "parked", s.parked);
+    set_number(L, "released", s.released);
+    set_number(L, "repeats", s.repeats);
+    set_number(L, "late", s.late);
+    set_number(L, "gaps", s.gaps);
+    set_number(L, "takeovers", s.takeovers);
+    set_number(L, "paused_topics", s.paused_topics);
+    set_number(L, "stalled_partitions", s.stalled_partitions);
+    set_number(L, "alarms", s.alarms);
+    if (s.last_error[0]) {
+        lua_pushstring(L, s.last_error);
+        lua_setfield(L, -2, "last_error");
+    }
+    return 1;
+}
+
+static int collect(lua_State *L) {
+    handle *h = luaL_checkudata(L, 1, RELAY_CLASS);
+    if (h->process == getpid())
+        pb_relay_free(h->relay);
+    h->relay = NULL;
+    return 0;
+}
+
+static const luaL_Reg methods[] = {{"start", start}, {"stop", stop},     {"wake", wake},
+                                   {"stats", stats}, {"close", collect}, {NULL, NULL}};
+static const luaL_Reg metamethods[] = {{"__gc", collect}, {NULL, NULL}};
+static const luaL_Reg functions[] = {{"relay", new_relay}, {NULL, NULL}};
+
+void pb_open_relay(lua_State *L) {
+    pb_register_class(L, RELAY_CLASS, methods, metamethods);
+    pb_set_functions(L, functions);
+}

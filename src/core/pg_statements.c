@@ -1,0 +1,89 @@
+/* The statements that a connection has prepared, found by their text. */
+#include "pg_internal.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define STATEMENT_LIMIT 128  /* prepared statements of one connection; more are sent unnamed */
+#define BUCKETS 256
+#define LONGEST_TEXT 16384   /* longer texts are not worth keeping */
+
+typedef struct entry {
+    struct entry *next;
+    char name[16];
+    bool prepared;
+    char sql[];
+} entry;
+
+struct pb_statements {
+    entry *buckets[BUCKETS];
+    int count;
+    unsigned serial;
+};
+
+static unsigned hash(const char *sql) {
+    unsigned h = 2166136261u;
+    for (; *sql; sql++)
+        h = (h ^ (unsigned char)*sql) * 16777619u;
+    return h % BUCKETS;
+}
+
+pb_statements *pb_statements_new(void) {
+    return calloc(1, sizeof(pb_statements));
+}
+
+void pb_statements_forget_all(pb_statements *statements) {
+    for (int i = 0; i < BUCKETS; i++) {
+        for (entry *e = statements->buckets[i], *next; e; e = next) {
+            next = e->next;
+            free(e);
+        }
+        statements->buckets[i] = NULL;
+    }
+    statements->count = 0;
+}
+
+void pb_statements_free(pb_statements *statements) {
+    if (!statements)
+        return;
+    pb_statements_forget_all(statements);
+    free(statements);
+}
+
+static entry *add(pb_statements *statements, const char *sql, unsigned bucket) {
+    size_t length = strlen(sql);
+    if (statements->count == STATEMENT_LIMIT || length > LONGEST_TEXT)
+        return NULL;
+    entry *e = malloc(sizeof *e + length + 1);
+    if (!e)
+        return NULL;
+    memcpy(e->sql, sql, length + 1);
+    snprintf(e->name, sizeof e->name, "pb_%u", statements->serial++);
+    e->prepared = false;
+    e->next = statements->buckets[bucket];
+    statements->buckets[bucket] = e;
+    statements->count++;
+    return e;
+}
+
+const char *pb_statements_name(pb_statements *statements, const char *sql, bool *is_new) {
+    unsigned bucket = hash(sql);
+    entry *e = statements->buckets[bucket];
+    while (e && strcmp(e->sql, sql) != 0)
+        e = e->next;
+    if (!e)
+        e = add(statements, sql, bucket);
+    if (!e)
+        return NULL;
+    *is_new = !e->prepared;
+    e->prepared = true;
+    return e->name;
+}
+
+void pb_statements_forget(pb_statements *statements, const char *name) {
+    for (int i = 0; i < BUCKETS; i++)
+        for (entry *e = statements->buckets[i]; e; e = e->next)
+            if (strcmp(e->name, name) == 0)
+                e->prepared = false;
+}
