@@ -109,7 +109,7 @@ describe("publish", function()
     for i = 1, 65 do
       many["h" .. i] = ""
     end
-    refuse("config", "65 headers", "A", 1, {}, { headers = many })
+    refuse("config", "65 of them", "A", 1, {}, { headers = many })
     refuse("too_large", "16384", "A", 1, {}, { headers = { h = ("x"):rep(16384) } })
   end)
 

@@ -12,7 +12,7 @@ local unpack = table.unpack or unpack -- luacheck: ignore 113 143
 local migrate = {}
 
 -- A file that was released is never changed; what changes later is a new file.
-local files = { "001_outbox", "002_inbox", "003_publish" }
+local files = { "001_outbox", "002_inbox", "003_store", "004_publish", "005_readable" }
 
 local OLDEST_SERVER = 140000   -- DETACH PARTITION CONCURRENTLY
 local SCRIPT_SECONDS = 600     -- that one migration may take

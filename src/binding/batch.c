@@ -129,19 +129,13 @@ static int read_headers(lua_State *L, scratch *s, pb_error *err) {
     pb_buffer_clear(&s->headers);
     lua_getfield(L, FIELDS, "headers");
     int count = lua_istable(L, -1) ? (int)lua_rawlen(L, -1) : 0;
-    if (count > PB_HEADER_LIMIT)
-        failed = pb_fail(err, PB_CONFIG, "publish: %d headers; the limit is %d", count,
-                         PB_HEADER_LIMIT);
     for (int i = 1; !failed && i <= count; i++) {
         lua_rawgeti(L, -1, i);
         failed = read_header(L, s, err);
         lua_pop(L, 1);
     }
     lua_pop(L, 1);
-    if (!failed && s->headers.length > PB_HEADER_BYTES_LIMIT)
-        failed = pb_fail(err, PB_TOO_LARGE, "publish: the headers have %zu bytes; the limit is %d",
-                         s->headers.length, PB_HEADER_BYTES_LIMIT);
-    return failed;
+    return failed || pb_check_headers(pb_buffer_bytes(&s->headers), err) ? -1 : 0;
 }
 
 /* The event that made the handler run, in whose transaction this one is published. */

@@ -155,7 +155,7 @@ int pb_check_headers(pb_bytes stored, pb_error *err) {
         return pb_fail(err, PB_CONFIG, "headers: %zu of them, the limit of one event is %d", count,
                        PB_HEADER_LIMIT);
     if (bytes > PB_HEADER_BYTES_LIMIT)
-        return pb_fail(err, PB_CONFIG, "headers: %zu bytes together, the limit of one event is %d",
+        return pb_fail(err, PB_TOO_LARGE, "headers: %zu bytes together, the limit of one event is %d",
                        bytes, PB_HEADER_BYTES_LIMIT);
     return 0;
 }
