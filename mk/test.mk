@@ -47,7 +47,27 @@ demo:
 	+@$(MAKE) --no-print-directory all
 	@$(run_lua) examples/demo.lua
 
-bench: all
-	@$(run_lua) bench/run.lua
+# The references of the figures: programs in C that use nothing of postbox.
+references := produce copy check pace observe transact consume
+reference_programs := $(references:%=$(BUILD)/bench/%)
 
-.PHONY: units test spec check demo bench
+$(BUILD)/bench/%: bench/reference/%.c bench/reference/reference.c bench/reference/send.c \
+		$(wildcard bench/reference/*.h)
+	@mkdir -p $(@D)
+	$(CC) $(flags) $(CFLAGS) $(libraries_flags) -o $@ $(filter %.c,$^) $(libraries)
+
+references: $(reference_programs)
+	@:
+
+# About 6 minutes; BENCH=drain, latency, transaction or consume runs one of them.
+bench:
+	@scripts/packages test
+	+@for lua in 5.4 jit; do $(MAKE) --no-print-directory LUA=$$lua all || exit 1; done
+	+@$(MAKE) --no-print-directory references
+	@BENCH='$(BENCH)' $(run_lua) bench/run.lua
+
+# The reference of the Lua API, to build/doc (Debian: lua-ldoc).
+doc:
+	ldoc -q .
+
+.PHONY: units test spec check demo references bench doc

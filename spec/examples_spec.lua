@@ -127,6 +127,9 @@ describe("examples/shop", function()
     wait_for_order(1, "completed")
     assert.equal(9995, number "SELECT balance AS n FROM wallets WHERE customer = 'ann'")
     assert.equal(999, number "SELECT pieces AS n FROM stock WHERE sku = 'tea'")
+    support.eventually(PATIENCE, function()
+      return number "SELECT count(*) AS n FROM payments WHERE order_id = 1 AND status = 'settled'" == 1
+    end)
   end)
 
   it("tells the order service that a payment failed", function()

@@ -235,3 +235,29 @@ describe("migrate", function()
     assert.equal("config", err.code)
   end)
 end)
+
+describe("a schema whose name has capitals", function()
+  it("E-01 is quoted wherever SQL is made", function()
+    local broker = support.broker()
+    local topic = broker:topic("shop", 2)
+    broker:create(topic .. "-dlt", 2)
+    local box = postbox.new {
+      database = support.database(), kafka = broker.bootstrap, schema = "Shop", topics = { SHOP = topic },
+      partitioner = function() return 1 end,
+    }
+    assert(box:migrate())
+    assert(box:query([[INSERT INTO "Shop".topics (topic, partitions) VALUES ($1, 2)]], topic))
+    assert(box:publish_manual("SHOP", "key", { n = 1 }))
+    assert(box:relay():run { until_empty = 0.1 })
+    local seen
+    local consumer = box:consumer {
+      group = support.unique "shop", topics = { topic },
+      default = function(event) seen = event.partition end,
+    }
+    assert(consumer:run { until_idle = 1 })
+    assert.equal(1, seen)
+    assert.equal(0, box:release "01a207d4-8fe3-763c-8f8b-b8c57fe0446a")
+    assert.equal(0, assert(box:status()).pending)
+    assert(box:close())
+  end)
+end)

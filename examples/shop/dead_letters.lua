@@ -18,8 +18,8 @@ local box = postbox.new {
 
 -- What the services of the shop consume; their dead letters are in topics of these names and -dlt.
 local topics = {
-  "order.created", "order.complete.failed", "payment.paid", "payment.failed", "payment.canceled",
-  "coupon.publish.requested",
+  "order.created", "order.completed", "order.complete.failed", "payment.paid", "payment.failed",
+  "payment.canceled", "coupon.publish.requested",
 }
 for i, topic in ipairs(topics) do
   topics[i] = prefix .. topic .. "-dlt"

@@ -4,9 +4,9 @@
 --   lua examples/shop/order_service.lua place ann tea      places an order
 --   lua examples/shop/order_service.lua place ann tea 20   places twenty, each in a transaction
 --
--- ORDER_CREATED -> (payment service) -> PAYMENT_PAID     -> ORDER_COMPLETED, or ORDER_COMPLETE_FAILED
---                                    -> PAYMENT_FAILED   -> the order has failed
---                                    -> PAYMENT_CANCELED -> the order has failed, the money is back
+-- PAYMENT_PAID     -> ORDER_COMPLETED, or ORDER_COMPLETE_FAILED where the stock is empty
+-- PAYMENT_FAILED   -> the order has failed
+-- PAYMENT_CANCELED -> the order has failed, and the money is back
 local postbox = require "postbox"
 
 local prefix = os.getenv "POSTBOX_TOPIC_PREFIX" or ""

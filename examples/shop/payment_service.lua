@@ -1,8 +1,9 @@
--- The payment service: takes the money for orders, and gives it back where they cannot be completed.
+-- The payment service: takes the money for orders, and gives it back where they are not completed.
 --
 --   lua examples/shop/payment_service.lua   reacts to orders until SIGTERM
 --
 -- ORDER_CREATED         -> PAYMENT_PAID, or PAYMENT_FAILED
+-- ORDER_COMPLETED       -> the payment is settled
 -- ORDER_COMPLETE_FAILED -> PAYMENT_CANCELED
 local postbox = require "postbox"
 
@@ -45,13 +46,22 @@ function handlers.ORDER_CREATED(event, tx)
   tell(tx, "order %d: paid %d", order.orderId, order.amount)
 end
 
+-- A payment that waits for its order's end gets it.
+local function conclude(tx, id, status)
+  local payment = tx:query("UPDATE payments SET status = $2 WHERE order_id = $1 AND status = 'paid' "
+    .. "RETURNING customer, amount", id, status)[1]
+  return payment or postbox.reject(("order %d has no payment that waits"):format(id))
+end
+
+function handlers.ORDER_COMPLETED(event, tx)
+  local id = event.payload.orderId
+  conclude(tx, id, "settled")
+  tell(tx, "order %d: payment settled", id)
+end
+
 function handlers.ORDER_COMPLETE_FAILED(event, tx)
   local id, reason = event.payload.orderId, event.payload.reason
-  local payment = tx:query("UPDATE payments SET status = 'canceled' WHERE order_id = $1 AND status = 'paid' "
-    .. "RETURNING customer, amount", id)[1]
-  if not payment then
-    postbox.reject(("order %d has no payment to cancel"):format(id))
-  end
+  local payment = conclude(tx, id, "canceled")
   tx:query("UPDATE wallets SET balance = balance + $2 WHERE customer = $1", payment.customer, payment.amount)
   box:publish("PAYMENT_CANCELED", id, { orderId = id, amount = payment.amount, reason = reason })
   tell(tx, "order %d: payment canceled, %d given back", id, payment.amount)
@@ -61,7 +71,7 @@ io.stdout:setvbuf "line"
 print "payment service: waiting for orders"
 assert(box:consumer {
   group = prefix .. "payment-service",
-  topics = { prefix .. "order.created", prefix .. "order.complete.failed" },
+  topics = { prefix .. "order.created", prefix .. "order.completed", prefix .. "order.complete.failed" },
   handlers = handlers,
 }:run())
 assert(box:close())

@@ -7,7 +7,6 @@
 local postbox = require "postbox"
 
 local box = postbox.new {
-  create_topics = { partitions = 4, replication = 1 }, -- a shop of one broker
   log = function(level, message)
     io.stderr:write("relay: ", level, ": ", message, "\n")
   end,

@@ -130,6 +130,11 @@ end
 box.acquire, box.give_back = pool.acquire, pool.give_back
 box.topic_of, box.partitions_of = topics.topic_of, topics.partitions_of
 
+--- SQL in which the schema is called `postbox.`, with its real name.
+function box:in_schema(sql)
+  return (sql:gsub("postbox%.", '"' .. self.schema .. '".'))
+end
+
 --- A statement on a connection of its own, whatever transaction is open.
 function box:query_outside(sql, ...)
   local connection, message, err = self:acquire()
@@ -328,7 +333,7 @@ end
 -- @treturn integer how many rows wait to be moved back, 0 where the event is not parked;
 -- or nil, message, err
 function box:release(event_id)
-  local sql = "SELECT " .. self.schema .. ".release($1::text::uuid) AS released"
+  local sql = self:in_schema "SELECT postbox.release($1::text::uuid) AS released"
   local rows, message, err = self:query_outside(sql, event_id)
   if not rows then
     return nil, message, err

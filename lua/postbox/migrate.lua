@@ -67,16 +67,11 @@ local function read_sql(name)
     :format(name))
 end
 
--- In SQL texts the schema is called `postbox.`; its name is checked to be a plain one.
-local function in_schema(box, sql)
-  return (sql:gsub("postbox%.", function() return '"' .. box.schema .. '".' end))
-end
-
 -- A step is a statement with its parameters.
 local function first_steps(box)
   return {
     { ('CREATE SCHEMA IF NOT EXISTS "%s"'):format(box.schema) },
-    { in_schema(box, [[
+    { box:in_schema([[
 CREATE TABLE IF NOT EXISTS postbox.migration (
     version    integer     PRIMARY KEY,
     name       text        NOT NULL,
@@ -86,7 +81,7 @@ CREATE TABLE IF NOT EXISTS postbox.migration (
 end
 
 local function noted_step(box, version)
-  return { in_schema(box, "INSERT INTO postbox.migration (version, name) VALUES ($1, $2)"), version, files[version] }
+  return { box:in_schema("INSERT INTO postbox.migration (version, name) VALUES ($1, $2)"), version, files[version] }
 end
 
 -- The settings row, from what this box was given; a row that is there stays as it is.
@@ -100,7 +95,7 @@ local function settings_step(box, asked)
   end
   local given = #names > 0 and (" (%s) VALUES (%s)"):format(table.concat(names, ", "), table.concat(holders, ", "))
     or " DEFAULT VALUES"
-  local step = { in_schema(box, "INSERT INTO postbox.settings" .. given .. " ON CONFLICT (only_row) DO NOTHING") }
+  local step = { box:in_schema("INSERT INTO postbox.settings" .. given .. " ON CONFLICT (only_row) DO NOTHING") }
   for i, value in ipairs(values) do
     step[i + 1] = value
   end
@@ -115,7 +110,7 @@ local function data_steps(box)
   end
   table.sort(types)
   for _, event_type in ipairs(types) do
-    steps[#steps + 1] = { in_schema(box, "INSERT INTO postbox.event_types (event_type, topic) VALUES ($1, $2)\n"
+    steps[#steps + 1] = { box:in_schema("INSERT INTO postbox.event_types (event_type, topic) VALUES ($1, $2)\n"
       .. "ON CONFLICT (event_type) DO UPDATE SET topic = excluded.topic"), event_type, box.options.topics[event_type] }
   end
   return steps
@@ -150,7 +145,7 @@ local function print_sql(box)
   end
   add(first_steps(box))
   for version, name in ipairs(files) do
-    parts[#parts + 1] = in_schema(box, read_sql(name))
+    parts[#parts + 1] = box:in_schema(read_sql(name))
     add { noted_step(box, version) }
   end
   add(data_steps(box))
@@ -175,7 +170,7 @@ local function create_first(box, connection)
   local steps = first_steps(box)
   local there = query(connection, {
     "SELECT to_regclass($1) IS NOT NULL AS migration, EXISTS (SELECT FROM pg_namespace WHERE nspname = $2) AS schema",
-    in_schema(box, "postbox.migration"), box.schema,
+    box:in_schema("postbox.migration"), box.schema,
   })
   if not there[1].schema then
     query(connection, steps[1])
@@ -198,12 +193,12 @@ local function apply(box, connection)
   check_server(connection)
   create_first(box, connection)
   local done = query(connection,
-    { in_schema(box, "SELECT coalesce(max(version), 0) AS version FROM postbox.migration") })
+    { box:in_schema("SELECT coalesce(max(version), 0) AS version FROM postbox.migration") })
   check_not_newer(box, done[1].version)
   query(connection, { "SELECT set_config('statement_timeout', $1, true), "
     .. "set_config('search_path', 'pg_catalog, pg_temp', true)", SCRIPT_SECONDS .. "s" })
   for version = done[1].version + 1, #files do
-    errors.assert(connection:script(in_schema(box, read_sql(files[version])), SCRIPT_SECONDS))
+    errors.assert(connection:script(box:in_schema(read_sql(files[version])), SCRIPT_SECONDS))
     query(connection, noted_step(box, version))
   end
   for _, step in ipairs(data_steps(box)) do
@@ -261,7 +256,7 @@ end
 -- @treturn table the row of the table settings, with `version` and `event_types` (topic by type);
 -- nil, message, err (config) where there is no outbox, or one that does not fit
 function migrate.check(box, connection)
-  local rows, message, err = connection:query(in_schema(box, [[
+  local rows, message, err = connection:query(box:in_schema([[
 SELECT outbox, confirm, delivery, refused, envelope::text AS envelope, topic_prefix, max_record_bytes,
        (SELECT max(version) FROM postbox.migration) AS version
   FROM postbox.settings]]))
@@ -277,7 +272,7 @@ SELECT outbox, confirm, delivery, refused, envelope::text AS envelope, topic_pre
   if wrong then
     return errors.fail(wrong)
   end
-  rows, message, err = connection:query(in_schema(box, "SELECT event_type, topic FROM postbox.event_types"))
+  rows, message, err = connection:query(box:in_schema("SELECT event_type, topic FROM postbox.event_types"))
   if not rows then
     return nil, message, err
   end

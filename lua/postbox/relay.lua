@@ -5,49 +5,33 @@
 --
 -- @module postbox.relay
 local core = require "postbox.core"
-local errors = require "postbox.errors"
+local options = require "postbox.options"
 
 local relay = {}
 relay.__index = relay
 
-local STOP_SECONDS = 10 -- how long run takes to end after a signal, unless stop_timeout says so
-local LOOK = 0.5 -- seconds between looks of run at what has been logged
+local LOOK = 0.5   -- seconds between looks of run at what has been logged
+local EMPTY = 0.1  -- and at the outbox, with until_empty
 
-local options_known = {
-  lease = "number", readback_timeout = "number", stop_timeout = "number",
+local rules = {
+  lease = { types = { "number" }, default = 10, min = 1, max = 3600 },
+  readback_timeout = { types = { "number" }, default = 30, min = 0.1, max = 86400 },
+  stop_timeout = { types = { "number" }, default = 10, min = 0.1, max = 3600 },
 }
-
-local function check(given)
-  for name, value in pairs(given) do
-    if not options_known[name] then
-      errors.raise("config", ("relay: there is no option %s"):format(tostring(name)))
-    end
-    if type(value) ~= options_known[name] or not (value > 0 and value < 86400) then
-      errors.raise("config", ("relay: %s must be a number of seconds, more than 0"):format(name))
-    end
-  end
-  if given.lease and given.lease < 1 then
-    errors.raise("config", "relay: lease must be at least 1 second")
-  end
-end
 
 --- Makes a relay; it connects when it is started. Called by box:relay.
 -- @tparam table box
--- @tparam[opt] table options lease (seconds until a standby takes over from a relay that is gone,
+-- @tparam[opt] table given lease (seconds until a standby takes over from a relay that is gone,
 -- 10), readback_timeout (with confirm "readback": seconds until an unseen event is sent again,
 -- 30), stop_timeout (seconds that run takes to end after a signal, 10)
 -- @treturn table relay; or nil, message, err
-function relay.new(box, options)
-  options = options or {}
-  if type(options) ~= "table" then
-    errors.raise("config", "relay: its options must be a table")
-  end
-  check(options)
-  local native, message, err = core.relay(box.config, options)
+function relay.new(box, given)
+  local o = options.check("box:relay", given, rules)
+  local native, message, err = core.relay(box.config, o)
   if not native then
     return nil, message, err
   end
-  local self = setmetatable({ box = box, native = native, options = options }, relay)
+  local self = setmetatable({ box = box, native = native, options = o }, relay)
   box.relays[#box.relays + 1] = self
   return self
 end
@@ -58,35 +42,52 @@ function relay:start()
   return self.native:start()
 end
 
+-- Has nothing waited in the outbox for so many seconds?
+local function is_empty(self, seconds)
+  local rows = self.box:query_outside(self.box:in_schema "SELECT EXISTS (SELECT FROM postbox.outbox) AS waiting")
+  if not rows or rows[1].waiting then
+    self.empty_since = nil
+    return false
+  end
+  self.empty_since = self.empty_since or core.now()
+  return core.now() - self.empty_since >= seconds
+end
+
+local function wait_for_end(self, signals, until_empty)
+  self.empty_since = nil
+  while not signals:wait(until_empty and EMPTY or LOOK) do
+    self.box:log()
+    if until_empty and is_empty(self, until_empty) then
+      return
+    end
+  end
+end
+
 --- Runs it in the foreground until SIGTERM or SIGINT; a second one ends the process at once.
--- @treturn boolean true; or nil, message, err where it did not end in time
-function relay:run()
+-- @tparam[opt] table given until_empty: seconds without anything in the outbox after which it ends
+-- @treturn boolean true; or nil, message, err where it did not end within stop_timeout
+function relay:run(given)
+  local o = options.check("relay:run", given, { until_empty = { types = { "number" }, max = 86400 } })
   local signals, message, err = core.catch_signals()
   if not signals then
     return nil, message, err
   end
-  local started, why, failure = self:start()
-  if not started then
-    signals:restore()
-    return nil, why, failure
+  local done
+  done, message, err = self:start()
+  if done then
+    wait_for_end(self, signals, o.until_empty)
+    done, message, err = self:stop()
   end
-  while not signals:wait(LOOK) do
-    self.box:log()
-  end
-  local stopped, late, problem = self:stop(self.options.stop_timeout or STOP_SECONDS)
   signals:restore()
-  if not stopped then
-    return nil, late, problem
-  end
-  return true
+  return done, message, err
 end
 
 --- Stops it: it reads no more, waits for Kafka's reports, removes what was published and gives
 -- its lease back, so that a standby goes on at once. May be started again.
--- @tparam[opt=10] number seconds for all of it
+-- @tparam[opt] number seconds for all of it (default: stop_timeout)
 -- @treturn boolean true; or nil, message, err where it takes longer (it ends by itself)
 function relay:stop(seconds)
-  return self.native:stop(seconds or STOP_SECONDS)
+  return self.native:stop(seconds or self.options.stop_timeout)
 end
 
 --- What it is doing.

@@ -25,7 +25,7 @@ local parked_count = "SELECT count(*) AS n FROM postbox.parked"
 local topics = "SELECT topic, partitions, partitioner FROM postbox.topics ORDER BY topic"
 
 local function read(box, tx, sql)
-  return tx:query((sql:gsub("postbox%.", '"' .. box.schema .. '".')))
+  return tx:query(box:in_schema(sql))
 end
 
 local function collect(box, tx)

@@ -15,7 +15,7 @@ function topics.topic_of(box, event_type)
 end
 
 local function read_partitions(box)
-  local rows, message, err = box:query_outside("SELECT topic, partitions FROM " .. box.schema .. ".topics")
+  local rows, message, err = box:query_outside(box:in_schema "SELECT topic, partitions FROM postbox.topics")
   if not rows then
     return nil, message, err
   end
@@ -28,8 +28,8 @@ end
 
 -- Asks the relay to find out: it probes the topics that stand in the table.
 local function ask_for_topic(box, topic)
-  return box:query_outside("INSERT INTO " .. box.schema .. ".topics (topic, partitioner) VALUES ($1, true) "
-    .. "ON CONFLICT (topic) DO UPDATE SET partitioner = true WHERE NOT topics.partitioner", topic)
+  return box:query_outside(box:in_schema("INSERT INTO postbox.topics (topic, partitioner) VALUES ($1, true) "
+    .. "ON CONFLICT (topic) DO UPDATE SET partitioner = true WHERE NOT topics.partitioner"), topic)
 end
 
 --- How many partitions a topic has, as the relay last saw it.

@@ -18,7 +18,7 @@ end
 -- @tparam number window fresh records behind a suspicious start that are taken one by one: as many
 -- as one transaction may have held
 function attempts.new(schema, group, window)
-  local prefix = "SELECT * FROM " .. schema .. "."
+  local prefix = 'SELECT * FROM "' .. schema .. '".'
   return setmetatable({
     group = group, window = window,
     starts_sql = prefix .. "consumer_starts($1, $2, $3, $4)",
