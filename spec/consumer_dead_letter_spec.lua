@@ -1,5 +1,6 @@
 -- Dead letters: nothing is dropped, nothing is changed, and others can read why.
 
+local process = require "postbox.testing.process"
 local shop = require "spec.consumer_support"
 
 local function be(number, size)
@@ -66,7 +67,7 @@ describe("dead letters of bad records (broker) #kafka", function()
 
   it("C-15: take what cannot be read at once, and the records behind it go on", function()
     local id = shop.id()
-    s:produce(s:record("T", "1"), { topic = s.topic, partition = 0, value = '{"eventId":"x","eventType":"T","payload":' },
+    s:produce(s:record("T", "1"), { topic = s.topic, partition = 0, value = '{"eventId":"x","eventType":"T"' },
       { topic = s.topic, partition = 0, value = '"\255"' }, { topic = s.topic, partition = 0, value = "" },
       { topic = s.topic, partition = 0, value = "1",
         headers = { { "postbox-event-id", id }, { "postbox-event-id", id } } }, s:record("T", "2"))
@@ -129,7 +130,14 @@ describe("dead letters of bad records (broker) #kafka", function()
 
   it("C-19: leave the diagnosis out before the record would not fit", function()
     local limit = 1048588 -- Kafka's own, of a batch with one record
-    s:produce(s:record("T", '"' .. ("x"):rep(limit - 1000) .. '"'))
+    local name = os.tmpname()
+    local file = assert(io.open(name, "wb"))
+    file:write(s:record("T", '"' .. ("x"):rep(limit - 1000) .. '"').value)
+    file:close()
+    local status, output = process.run { "kcat", "-P", "-b", s.broker.bootstrap, "-t", s.topic, "-p", "0",
+      "-X", "message.max.bytes=2000000", name }
+    os.remove(name)
+    assert(status == 0, output)
     assert(s:consume { retry = { retries = 0 }, handlers = { T = function()
       error(("y"):rep(100000), 0)
     end } })
@@ -178,8 +186,8 @@ describe("a dead letter topic that refuses (broker) #mock", function()
   it("C-17: keeps the record: not marked dead, not passed, and written when it takes it again", function()
     local s = shop.new()
     s:produce(s:record("T", "1"), s:record("GOOD", "2"))
-    local calls, consumer = 0, nil
-    consumer = s:consumer { retry = { retries = 0 }, handlers = {
+    local calls = 0
+    local consumer = s:consumer { retry = { retries = 0 }, handlers = {
       T = function() calls = calls + 1; error "no" end,
       GOOD = function(event, tx) shop.effect(event, tx) end,
     } }
@@ -197,7 +205,7 @@ describe("a dead letter topic that refuses (broker) #mock", function()
       end
     end
     s.broker:fail_requests("Produce", "TOPIC_AUTHORIZATION_FAILED", 1)
-    assert(consumer:run {})
+    assert(consumer:run { until_idle = 3 })
     assert.are.equal(1, refused)
     assert.are.equal(0, #s:letters())
     local before = calls

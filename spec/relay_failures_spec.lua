@@ -126,7 +126,7 @@ describe("relay, failures", function()
         help.fill(box, "t", 500, 5)
         support.eventually(10, function() return records() == 500 end)
         support.eventually(10, function() return relay:stats().paused_topics == 1 end)
-        assert.equal(50, help.waiting(box))
+        support.eventually(5, function() return help.waiting(box) == 50 end)
         broker:fail_topic("late", nil)
         help.drained(box, 20)
         assert.equal(50, #broker:records("late"))
@@ -164,12 +164,23 @@ describe("relay, failures", function()
         local box = require("postbox").new { database = os.getenv "DB", kafka = os.getenv "KAFKA" }
         local relay = box:relay { lease = 1 }
         assert(relay:start())
-        io.read()
+        while true do
+          os.execute "sleep 1"
+          local line = {}
+          for name, value in pairs(relay:stats()) do
+            line[#line + 1] = name .. "=" .. tostring(value)
+          end
+          print(table.concat(line, " "))
+          io.flush()
+        end
       ]]
       for round = 1, 3 do
         local child = support.run_lua(program, { DB = box.options.database, KAFKA = broker.bootstrap })
         local target = count * (1 - round * 0.2)
-        support.eventually(15, function() return help.waiting(box) < target end)
+        support.eventually(20, function()
+          local waiting = help.waiting(box)
+          return waiting < target or error(waiting .. " rows wait; the relay says " .. child:output())
+        end)
         child:kill("KILL")
         child:wait(5)
       end
@@ -206,7 +217,8 @@ describe("relay, failures", function()
 
     it("A-15 stops deleting when the epoch is not its own any more", function()
       start()
-      assert(box:query "UPDATE postbox.lease SET epoch = epoch + 1, holder = 'other', expires_at = clock_timestamp() + interval '2 seconds'")
+      assert(box:query [[UPDATE postbox.lease SET epoch = epoch + 1, holder = 'other',
+        expires_at = clock_timestamp() + interval '2 seconds']])
       help.fill(box, topic, 10, 2)
       support.eventually(5, function() return not relay:stats().active end)
       assert.equal(10, help.waiting(box))

@@ -98,7 +98,7 @@ function box.new(given)
   check_topic_names(o.topics)
   return setmetatable({
     options = o, asked = asked, schema = o.schema, config = core_config(o),
-    idle = {}, in_use = 0, relays = {}, consumers = {}, partitions = {}, closed = false,
+    idle = {}, in_use = 0, relays = {}, partitions = {}, closed = false,
   }, box)
 end
 
@@ -294,14 +294,38 @@ function box:direct_seconds()
   return self.settings.delivery == "direct" and DIRECT_SECONDS or 0
 end
 
--- After a commit: relays of this process need not wait for their next look.
+-- With delivery = "direct" this process publishes itself, on a thread that begins with the first
+-- event. Where that cannot be made the events are the relay's, as after any other failure of it.
+local function direct(self)
+  if self.settings.delivery == "direct" and not self.direct and not self.direct_failed then
+    local message
+    self.direct, message = core.direct(self.config, self.settings.confirm == "readback")
+    if not self.direct then
+      self.direct_failed = true
+      self:log("warning", "direct delivery cannot begin, so the relay publishes: " .. message)
+    end
+  end
+  return self.direct
+end
+
+-- After a commit: hands the events to direct delivery; relays of this process need not wait for
+-- their next look.
 function box:published(batch)
   if batch:count() == 0 then
     return
   end
+  local sender = direct(self)
+  if sender then
+    sender:publish(batch)
+  end
   for _, relay in ipairs(self.relays) do
     relay.native:wake()
   end
+end
+
+--- What direct delivery has done: published, removed, left (to the relay). nil before the first event.
+function box:direct_stats()
+  return self.direct and self.direct:stats()
 end
 
 --- Creates or updates postbox's tables; see postbox.migrate.
@@ -341,20 +365,26 @@ function box:release(event_id)
   return rows[1].released
 end
 
---- Stops the relays and consumers of this box and closes its connections.
+--- Stops direct delivery and the relays of this box and closes its connections.
 -- @tparam[opt=5] number seconds for all of it
--- @treturn boolean true; or nil, message, err where a relay did not end in time
+-- @treturn boolean true; or nil, message, err where something did not end in time
 function box:close(seconds)
   if self.closed then
     return true
   end
   local deadline = core.now() + (seconds or 5)
   local done, message, err = true, nil, nil
-  for _, relay in ipairs(self.relays) do
-    local stopped, why, failure = relay:stop(math.max(0, deadline - core.now()))
+  local function stop(what)
+    local stopped, why, failure = what:stop(math.max(0, deadline - core.now()))
     if not stopped then
       done, message, err = nil, why, failure
     end
+  end
+  if self.direct then
+    stop(self.direct)
+  end
+  for _, relay in ipairs(self.relays) do
+    stop(relay)
   end
   self.closed = true
   for _, connection in ipairs(self.idle) do

@@ -150,7 +150,8 @@ static int commit(lua_State *L) {
     consumer *c = check(L, 1);
     pb_error err;
     double seconds = luaL_optnumber(L, 2, 0);
-    return answer(L, pb_consumer_commit(c->native, seconds > 0 ? pb_now() + seconds : 0, &err), &err);
+    return answer(L, pb_consumer_commit(c->native, seconds > 0 ? pb_now() + seconds : 0, &err),
+                  &err);
 }
 
 static int lost(lua_State *L) {
@@ -176,7 +177,10 @@ static int hold_all(lua_State *L) {
     return 0;
 }
 
-/* consumer:starts(intake) -> list of the records that are the first of their partition, or nothing */
+/*
+ * consumer:starts(intake) -> list of the records that are the first of their partition, or
+ * nothing
+ */
 static int starts(lua_State *L) {
     check(L, 1);
     pb_intake *intake = &pb_check_intake(L, 2)->intake;
@@ -230,7 +234,8 @@ static int make_days(lua_State *L) {
     consumer *c = check(L, 1);
     pb_held_intake *held = pb_check_intake(L, 3);
     pb_error err;
-    return answer(L, pb_inbox_make_days(c->inbox, pb_check_session(L, 2), &held->intake, &err), &err);
+    return answer(L, pb_inbox_make_days(c->inbox, pb_check_session(L, 2), &held->intake, &err),
+                  &err);
 }
 
 static pb_bytes optional_bytes(lua_State *L, int index, const char *field) {
@@ -304,7 +309,8 @@ static int create_topic(lua_State *L) {
     consumer *c = check(L, 1);
     pb_error err;
     int failed = pb_consumer_create_topic(c->native, luaL_checkstring(L, 2),
-                                          (int)luaL_checkinteger(L, 3), (int)luaL_checkinteger(L, 4),
+                                          (int)luaL_checkinteger(L, 3), (int)luaL_checkinteger(L,
+                                                                                               4),
                                           luaL_checknumber(L, 5), &err);
     return answer(L, failed, &err);
 }

@@ -10,6 +10,7 @@ void pb_open_connection(lua_State *L);
 void pb_open_batch(lua_State *L);
 void pb_open_rows(lua_State *L);
 void pb_open_relay(lua_State *L);
+void pb_open_direct(lua_State *L);
 void pb_open_signals(lua_State *L);
 void pb_open_clock(lua_State *L);
 void pb_open_consumer(lua_State *L);
@@ -27,6 +28,7 @@ int luaopen_postbox_core(lua_State *L) {
     pb_open_batch(L);
     pb_open_rows(L);
     pb_open_relay(L);
+    pb_open_direct(L);
     pb_open_signals(L);
     pb_open_clock(L);
     pb_open_consumer(L);

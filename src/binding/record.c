@@ -118,7 +118,10 @@ static int serial(lua_State *L) {
     return 1;
 }
 
-/* intake:next(i) -> index and handler of the next record that was claimed; nothing behind the last */
+/*
+ * intake:next(i) -> index and handler of the next record that was claimed; nothing behind the
+ * last
+ */
 static int next_claimed(lua_State *L) {
     pb_intake *intake = &pb_check_intake(L, 1)->intake;
     for (size_t i = (size_t)luaL_checkinteger(L, 2); i < intake->count; i++) {
@@ -131,7 +134,9 @@ static int next_claimed(lua_State *L) {
     return 0;
 }
 
-/* intake:state(i) -> "open", "claimed", "repeat" or "done"; and the handler's number or what else */
+/*
+ * intake:state(i) -> "open", "claimed", "repeat" or "done"; and the handler's number or what else
+ */
 static int state(lua_State *L) {
     static const char *const states[] = {"open", "claimed", "repeat", "done"};
     static const char *const routes[] = {"ignore", "reject", "unreadable", "none"};
@@ -149,7 +154,9 @@ static int set_done(lua_State *L) {
     return 0;
 }
 
-/* intake:finish() -> records left: what was claimed, repeated or ignored is done; others are open */
+/*
+ * intake:finish() -> records left: what was claimed, repeated or ignored is done; others are open
+ */
 static int finish(lua_State *L) {
     pb_intake *intake = &pb_check_intake(L, 1)->intake;
     lua_Integer left = 0;
@@ -164,7 +171,10 @@ static int finish(lua_State *L) {
     return 1;
 }
 
-/* intake:reopen(): the transaction was rolled back, nothing is claimed. intake:reopen(i): that one */
+/*
+ * intake:reopen(): the transaction was rolled back, nothing is claimed. intake:reopen(i): that
+ * one
+ */
 static int reopen(lua_State *L) {
     pb_held_intake *held = pb_check_intake(L, 1);
     size_t first = 0, behind = held->intake.count;
@@ -185,13 +195,17 @@ static int why(lua_State *L) {
     pb_fields fields;
     pb_error err = {0};
     pb_codec codec = (pb_codec)luaL_checkinteger(L, 3);
-    pb_record_read(codec, pb_record_value(record), pb_record_headers(record), &scratch, &fields, &err);
+    pb_record_read(codec, pb_record_value(record), pb_record_headers(record), &scratch, &fields,
+                   &err);
     pb_buffer_free(&scratch);
     lua_pushstring(L, err.message);
     return 1;
 }
 
-/* intake:route(i, handler number | "ignore" | "reject" | "unreadable", id): what a codec in Lua read */
+/*
+ * intake:route(i, handler number | "ignore" | "reject" | "unreadable", id): what a codec in Lua
+ * read
+ */
 static int route(lua_State *L) {
     static const char *const routes[] = {"ignore", "reject", "unreadable", NULL};
     pb_record *record = pb_check_record(L, 2, pb_check_intake(L, 1));

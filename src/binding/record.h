@@ -15,7 +15,8 @@ typedef struct pb_held_intake {
 pb_held_intake *pb_check_intake(lua_State *L, int index);
 /* The record of the number at `index`; raises where there is none. */
 pb_record *pb_check_record(lua_State *L, int index, pb_held_intake *held);
-pb_held_intake *pb_push_intake(lua_State *L); /* with one reference, the Lua object's; NULL: no memory */
+/* with one reference, the Lua object's; NULL: no memory */
+pb_held_intake *pb_push_intake(lua_State *L);
 void pb_intake_emptied(pb_held_intake *held);
 void pb_release_intake(pb_held_intake *held);
 void pb_open_record(lua_State *L);

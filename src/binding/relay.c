@@ -38,7 +38,8 @@ static int new_relay(lua_State *L) {
     if (!lua_isnoneornil(L, 2)) {
         luaL_checktype(L, 2, LUA_TTABLE);
         options.lease = seconds_field(L, 2, "lease", options.lease);
-        options.readback_timeout = seconds_field(L, 2, "readback_timeout", options.readback_timeout);
+        options.readback_timeout =
+            seconds_field(L, 2, "readback_timeout", options.readback_timeout);
     }
     handle *h = pb_new_object(L, sizeof *h, RELAY_CLASS);
     h->process = getpid();

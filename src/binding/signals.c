@@ -49,7 +49,8 @@ static int catch_signals(lua_State *L) {
     unsigned char old;
     handle *h = pb_new_object(L, sizeof *h, SIGNALS_CLASS);
     if (taken) {
-        pb_fail(&err, PB_BUSY, "signals are caught already: one relay:run or consumer:run at a time");
+        pb_fail(&err, PB_BUSY,
+                "signals are caught already: one relay:run or consumer:run at a time");
         return pb_push_failure(L, &err);
     }
     if (open_channel() != 0) {

@@ -25,6 +25,8 @@ static const char *const large_queues[][2] = {
 static const char *const defaults[][2] = {
     {"auto.offset.reset", "earliest"},
     {"fetch.wait.max.ms", "50"},
+    {"topic.metadata.refresh.interval.ms", "5000"}, /* a topic made later is seen so soon */
+    {"session.timeout.ms", "10000"}, /* the partitions of a member that died rest so long */
     /* A partition whose queue is full is asked again after a second in older clients, for ever. */
     {"fetch.queue.backoff.ms", "10"},
 };
@@ -43,7 +45,8 @@ static int set_defaults(rd_kafka_conf_t *conf, const pb_config *config, bool thr
     return failed;
 }
 
-static rd_kafka_t *make_handle(pb_config *config, const pb_consumer_options *options, pb_error *err) {
+static rd_kafka_t *make_handle(pb_config *config, const pb_consumer_options *options,
+                               pb_error *err) {
     rd_kafka_conf_t *conf = pb_kafka_conf(config, err);
     if (!conf)
         return NULL;
@@ -101,7 +104,8 @@ static void free_consumer(pb_consumer *consumer) {
     free(consumer);
 }
 
-pb_consumer *pb_consumer_open(pb_config *config, const pb_consumer_options *options, pb_error *err) {
+pb_consumer *pb_consumer_open(pb_config *config, const pb_consumer_options *options,
+                              pb_error *err) {
     pb_consumer *consumer = calloc(1, sizeof *consumer);
     if (!consumer) {
         pb_fail_memory(err, "a consumer");
@@ -217,7 +221,8 @@ static int note_error(pb_consumer *consumer, const rd_kafka_message_t *message, 
     if (pb_now() < consumer->warned_at + WARN_EVERY)
         return 0;
     consumer->warned_at = pb_now();
-    pb_log_write(consumer->config->log, PB_WARNING, "consumer: %s", rd_kafka_message_errstr(message));
+    pb_log_write(consumer->config->log, PB_WARNING, "consumer: %s",
+                 rd_kafka_message_errstr(message));
     return 0;
 }
 
@@ -252,7 +257,8 @@ static int take_message(pb_consumer *consumer, rd_kafka_message_t *message, pb_i
 }
 
 /* Waits for the first record alone; takes what has been fetched already. */
-static int fetch(pb_consumer *consumer, double timeout, size_t most, pb_intake *intake, pb_error *err) {
+static int fetch(pb_consumer *consumer, double timeout, size_t most, pb_intake *intake,
+                 pb_error *err) {
     size_t bytes = 0, kept = 0;
     int wait_ms = intake->count > 0 ? 0 : (int)(timeout * 1000);
     while (intake->count < most && bytes < PB_INTAKE_BYTES && kept < PB_INTAKE_LIMIT) {

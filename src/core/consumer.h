@@ -62,12 +62,14 @@ void pb_intake_started(pb_intake *intake);
 /* Still ours: neither revoked nor lost since the record was handed out. */
 bool pb_record_is_ours(const pb_record *record);
 
-bool pb_consumer_joined(const pb_consumer *consumer); /* the group has assigned something, or nothing */
+/* the group has assigned something, or nothing */
+bool pb_consumer_joined(const pb_consumer *consumer);
 size_t pb_consumer_waiting(const pb_consumer *consumer); /* records that were given back */
 
 /* Calls `each` for each partition that is ours. */
 void pb_consumer_partitions(const pb_consumer *consumer,
-                            void (*each)(void *arg, const char *topic, int32_t partition), void *arg);
+                            void (*each)(void *arg, const char *topic,
+                                         int32_t partition), void *arg);
 
 /* Partitions of a topic. -1 and `err`: topic_unknown, connection, timeout. */
 int pb_consumer_topic(pb_consumer *consumer, const char *topic, double timeout, pb_error *err);

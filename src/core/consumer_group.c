@@ -33,7 +33,8 @@ static void report(pb_consumer *consumer, rd_kafka_error_t *error, const char *w
 static void take_on(pb_consumer *consumer, rd_kafka_topic_partition_list_t *list) {
     consumer->joined = true;
     for (int i = 0; i < list->cnt; i++) {
-        pb_partition *p = pb_partition_find(consumer, list->elems[i].topic, list->elems[i].partition);
+        pb_partition *p = pb_partition_find(consumer, list->elems[i].topic,
+                                            list->elems[i].partition);
         if (!p) { /* unread it is not lost: the offset stays where it is */
             consumer->failed = true;
             return;
@@ -50,7 +51,10 @@ static void take_on(pb_consumer *consumer, rd_kafka_topic_partition_list_t *list
     }
 }
 
-/* The caller has records in hand: it is told by the end of this poll, and lets go when they are done. */
+/*
+ * The caller has records in hand: it is told by the end of this poll, and lets go when they are
+ * done.
+ */
 static void on_rebalance(rd_kafka_t *rk, rd_kafka_resp_err_t code,
                          rd_kafka_topic_partition_list_t *list, void *opaque) {
     pb_consumer *consumer = serving;

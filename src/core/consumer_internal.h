@@ -43,8 +43,10 @@ struct pb_consumer {
 
 /* consumer_group.c: what the group decides, and offsets */
 void pb_consumer_set_callbacks(rd_kafka_conf_t *conf);
-void pb_consumer_serve_as(pb_consumer *consumer); /* whose callbacks run in this thread; NULL: none */
-void pb_consumer_serve_event(pb_consumer *consumer, rd_kafka_event_t *event); /* while it is closed */
+/* whose callbacks run in this thread; NULL: none */
+void pb_consumer_serve_as(pb_consumer *consumer);
+/* while it is closed */
+void pb_consumer_serve_event(pb_consumer *consumer, rd_kafka_event_t *event);
 void pb_consumer_let_go(pb_consumer *consumer);   /* unassigns what is revoked */
 
 /* consumer_partitions.c */

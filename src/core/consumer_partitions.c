@@ -116,7 +116,9 @@ static int keep_first(pb_partition *p, pb_record *records, size_t count, pb_erro
     return 0;
 }
 
-/* One partition's records of an intake, in order, to its waiting ones; finished ones in front go. */
+/*
+ * One partition's records of an intake, in order, to its waiting ones; finished ones in front go.
+ */
 static int settle_partition(pb_partition *p, pb_record *records, size_t count, pb_error *err) {
     size_t kept = 0;
     for (size_t i = 0; i < count; i++) {
@@ -224,7 +226,8 @@ size_t pb_consumer_waiting(const pb_consumer *consumer) {
 }
 
 void pb_consumer_partitions(const pb_consumer *consumer,
-                            void (*each)(void *arg, const char *topic, int32_t partition), void *arg) {
+                            void (*each)(void *arg, const char *topic,
+                                         int32_t partition), void *arg) {
     for (const pb_partition *p = consumer->partitions; p; p = p->next)
         if (p->assigned)
             each(arg, p->topic, p->number);

@@ -68,8 +68,11 @@ static int make_producer(pb_dead_letters *letters, pb_error *err) {
     return 0;
 }
 
-/* The report of the letter in hand; those of letters that were given up come too and are nothing. */
-static bool find_report(pb_dead_letters *letters, rd_kafka_event_t *event, rd_kafka_resp_err_t *code) {
+/*
+ * The report of the letter in hand; those of letters that were given up come too and are nothing.
+ */
+static bool find_report(pb_dead_letters *letters, rd_kafka_event_t *event,
+                        rd_kafka_resp_err_t *code) {
     bool found = false;
     const rd_kafka_message_t *message;
     while (event && (message = rd_kafka_event_message_next(event)) != NULL) {
@@ -109,8 +112,10 @@ static rd_kafka_resp_err_t produce(pb_dead_letters *letters, const pb_record *re
 }
 
 static int send_with(pb_dead_letters *letters, const pb_record *record, const pb_reason *reason,
-                     const char *topic, pb_detail detail, rd_kafka_resp_err_t *code, pb_error *err) {
-    pb_place place = {pb_record_topic(record), pb_record_partition(record), pb_record_offset(record),
+                     const char *topic, pb_detail detail, rd_kafka_resp_err_t *code,
+                     pb_error *err) {
+    pb_place place = {pb_record_topic(record), pb_record_partition(record),
+                      pb_record_offset(record),
                       pb_record_timestamp(record), pb_record_timestamp_type(record)};
     rd_kafka_headers_t *headers =
         pb_dead_letter_headers(pb_record_headers(record), &place, reason, pb_wall_ms(), detail);

@@ -24,7 +24,8 @@ static bool is_of_a_death(const char *name) {
 }
 
 static bool add(rd_kafka_headers_t *headers, const char *name, const void *value, size_t size) {
-    return rd_kafka_header_add(headers, name, -1, value, (ssize_t)size) == RD_KAFKA_RESP_ERR_NO_ERROR;
+    return rd_kafka_header_add(headers, name, -1, value,
+                               (ssize_t)size) == RD_KAFKA_RESP_ERR_NO_ERROR;
 }
 
 static bool add_text(rd_kafka_headers_t *headers, const char *name, const char *text) {

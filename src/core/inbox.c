@@ -140,7 +140,8 @@ int pb_inbox_collect(pb_inbox *inbox, pb_intake *intake, size_t first, size_t co
     qsort(inbox->sorted, n, sizeof *inbox->sorted, compare);
     inbox->count = 0;
     for (size_t i = 0; i < n; i++)
-        if (i == 0 || memcmp(inbox->sorted[i].key, inbox->sorted[inbox->count - 1].key, PB_INBOX_KEY))
+        if (i == 0 || memcmp(inbox->sorted[i].key, inbox->sorted[inbox->count - 1].key,
+                             PB_INBOX_KEY))
             inbox->sorted[inbox->count++] = inbox->sorted[i];
     *asked = inbox->count;
     return 0;
@@ -185,7 +186,8 @@ static void mark_claimed(pb_inbox *inbox, const PGresult *result, pb_intake *int
     }
 }
 
-int pb_inbox_receive(pb_inbox *inbox, pb_pg *pg, double deadline, pb_intake *intake, pb_error *err) {
+int pb_inbox_receive(pb_inbox *inbox, pb_pg *pg, double deadline, pb_intake *intake,
+                     pb_error *err) {
     PGresult *result;
     if (!inbox->queued)
         return 0;
@@ -221,7 +223,8 @@ int pb_inbox_claim(pb_inbox *inbox, pb_session *session, pb_intake *intake, size
     return pb_pg_finish(pg, deadline, failed ? &later : err) || failed ? -1 : 0;
 }
 
-int pb_inbox_mark_dead(pb_inbox *inbox, pb_session *session, const pb_record *record, pb_error *err) {
+int pb_inbox_mark_dead(pb_inbox *inbox, pb_session *session, const pb_record *record,
+                       pb_error *err) {
     PGresult *result;
     pb_param params[] = {pb_param_uuid(record->key), pb_param_text(pb_bytes_of(inbox->group))};
     if (pb_session_query(session, inbox->mark_dead, params, 2, &result, err) != 0)
@@ -230,7 +233,8 @@ int pb_inbox_mark_dead(pb_inbox *inbox, pb_session *session, const pb_record *re
     return 0;
 }
 
-int pb_inbox_make_days(pb_inbox *inbox, pb_session *session, const pb_intake *intake, pb_error *err) {
+int pb_inbox_make_days(pb_inbox *inbox, pb_session *session, const pb_intake *intake,
+                       pb_error *err) {
     PGresult *result;
     pb_array_open(&inbox->ids, PB_OID_UUID);
     for (size_t i = 0; i < intake->count; i++)

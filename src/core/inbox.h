@@ -39,9 +39,11 @@ int pb_inbox_send(pb_inbox *inbox, pb_pg *pg, pb_error *err);
 int pb_inbox_receive(pb_inbox *inbox, pb_pg *pg, double deadline, pb_intake *intake, pb_error *err);
 
 /* Marks one event as dead, in a transaction of its own; one that is there already stays. */
-int pb_inbox_mark_dead(pb_inbox *inbox, pb_session *session, const pb_record *record, pb_error *err);
+int pb_inbox_mark_dead(pb_inbox *inbox, pb_session *session, const pb_record *record,
+                       pb_error *err);
 
 /* Makes the partitions that the events of the intake need. */
-int pb_inbox_make_days(pb_inbox *inbox, pb_session *session, const pb_intake *intake, pb_error *err);
+int pb_inbox_make_days(pb_inbox *inbox, pb_session *session, const pb_intake *intake,
+                       pb_error *err);
 
 #endif

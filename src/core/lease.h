@@ -11,7 +11,7 @@ typedef struct pb_lease {
     double term;                 /* seconds */
     int64_t epoch;               /* 0: not ours */
     int64_t low_water;           /* no row at or below it is waiting */
-    double asked_at;             /* monotonic clock, before the last renewal that succeeded was sent */
+    double asked_at;             /* monotonic clock, before the last good renewal was sent */
 } pb_lease;
 
 void pb_lease_name(pb_lease *lease); /* gives this process its own holder name */

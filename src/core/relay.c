@@ -167,7 +167,8 @@ static int period(pb_relay *relay, pb_error *err) {
         failed = stand_by(relay, a.remover, err);
         if (failed == 1) {
             a.reader = pb_pg_open(relay->config, "postbox relay reader", err);
-            failed = !a.reader || pb_settings_load(a.reader, &a.settings, err) || be_active(&a, err);
+            failed = !a.reader || pb_settings_load(a.reader, &a.settings, err) ||
+                     be_active(&a, err);
         }
     }
     pb_pg_close(a.reader);

@@ -31,8 +31,9 @@ static int prepare_sql(pb_active *a, pb_error *err) {
     a->sql_delete = pb_config_sql(a->config, delete_sql);
     a->gaps = pb_gaps_new();
     a->held = pb_held_new();
+    a->taken = pb_awaiting_new();
     if (a->sql_main && a->sql_gap && a->sql_large && a->sql_holders && a->sql_delete && a->gaps &&
-        a->held)
+        a->held && a->taken)
         return 0;
     return pb_fail_memory(err, "the relay's statements");
 }
@@ -47,9 +48,10 @@ static int make_producer(pb_active *a, pb_error *err) {
 
 /* Both connections are there and the lease is ours. */
 int pb_active_open(pb_active *a, pb_error *err) {
-    double now = pb_now();
+    double now = a->now = pb_now();
     a->position = a->lease->low_water;
     a->batch_bytes = BATCH_BYTES;
+    a->later_next = (double)PB_NEVER;
     a->removal.renew_at = now;
     a->removal.chores_at = now;
     a->suspects = &a->relay->suspects;
@@ -57,7 +59,7 @@ int pb_active_open(pb_active *a, pb_error *err) {
         return pb_fail_memory(err, "the suspects");
     pb_ids_unique(a->suspects);
     if (prepare_sql(a, err) != 0 || pb_held_load(a->held, a->remover, err) != 0 ||
-        pb_topics_load(a, err) != 0)
+        pb_readback_open(a, err) != 0 || pb_topics_load(a, err) != 0)
         return -1;
     return make_producer(a, err);
 }
@@ -79,6 +81,7 @@ void pb_active_close(pb_active *a) {
     pb_topics_free(a);
     pb_producer_free(a->producer);
     pb_producer_free(a->alone);
+    pb_readback_close(a);
     pb_removal_free(a);
     pb_gaps_free(a->gaps);
     pb_held_free(a->held);
@@ -88,6 +91,8 @@ void pb_active_close(pb_active *a) {
     free(a->turn.noted.list);
     free(a->to_park.list);
     free(a->refused);
+    free(a->later);
+    pb_awaiting_free(a->taken);
     pb_buffer_free(&a->scratch);
     free(a->sql_main);
     free(a->sql_gap);
@@ -117,11 +122,14 @@ int64_t pb_active_low_water(const pb_active *a) {
     lowest = lower(lowest, pb_ids_lowest(&a->removal.acked));
     lowest = lower(lowest, pb_ids_lowest(&a->removal.removing));
     lowest = lower(lowest, pb_ids_lowest(&a->to_park));
+    lowest = lower(lowest, pb_later_lowest(a));
     for (size_t i = 0; i < a->refused_count; i++)
         lowest = lower(lowest, a->refused[i].id);
     for (size_t i = 0; i < a->chunk_count; i++)
         for (int k = 0; k < PB_SLOT_CHUNK; k++)
             lowest = lower(lowest, a->chunks[i][k].id);
+    if (a->awaiting)
+        lowest = lower(lowest, pb_awaiting_lowest(a->awaiting));
     pb_topics_each_lane((pb_active *)a, lower_by_lane, &lowest);
     for (int i = 0; i < PB_TOPIC_BUCKETS; i++)
         for (pb_topic *topic = a->topics[i]; topic; topic = topic->next)
@@ -143,9 +151,9 @@ static int renew_producer(pb_active *a, pb_error *err) {
 }
 
 static int step(pb_active *a, double now, pb_error *err) {
-    if (pb_reports_serve(a, err) || pb_removal_step(a, now, err) ||
+    if (pb_reports_serve(a, err) || pb_removal_step(a, now, err) || pb_readback_step(a, now, err) ||
         pb_chores_step(a, now, err) || pb_topics_step(a, now, err) || renew_producer(a, err) ||
-        pb_turn_step(a, now, err))
+        pb_later_step(a, now, err) || pb_turn_step(a, now, err))
         return -1;
     pb_lanes_check(a, now);
     if (!a->broken && !a->stopping && pb_lanes_flush(a, err) != 0)
@@ -166,7 +174,8 @@ static bool is_over(pb_active *a, double now) {
         return (a->in_flight == 0 && is_quiet(a)) || now > a->broken_at + BREAK_PATIENCE;
     if (!a->stopping)
         return false;
-    return (a->in_flight == 0 && is_quiet(a)) || now > a->stop_at;
+    bool seen = !a->awaiting || pb_awaiting_count(a->awaiting) == 0;
+    return (a->in_flight == 0 && seen && is_quiet(a)) || now > a->stop_at;
 }
 
 static double wait_time(const pb_active *a, double now) {
@@ -219,7 +228,7 @@ static void count(pb_active *a) {
 
 int pb_active_run(pb_active *a, pb_error *err) {
     for (;;) {
-        double now = pb_now();
+        double now = a->now = pb_now();
         hear(a, now);
         a->again = false;
         if (step(a, now, err) != 0)

@@ -79,7 +79,8 @@ static int sweep(pb_active *a, pb_error *err) {
     PGresult *result = NULL;
     pb_param param = pb_param_i64(pb_active_low_water(a));
     char *sql = pb_config_sql(a->config, "SELECT outbox_id FROM postbox.outbox"
-                                         " WHERE outbox_id <= $1::bigint ORDER BY outbox_id LIMIT 1");
+                                         " WHERE outbox_id <= $1::bigint"
+                                         " ORDER BY outbox_id LIMIT 1");
     if (!sql)
         return pb_fail_memory(err, "a statement");
     int failed = pb_pg_run(a->remover, sql, &param, 1, PB_BINARY_RESULT, &result, err);

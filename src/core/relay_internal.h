@@ -4,12 +4,14 @@
 
 #include <libpq-fe.h>
 
+#include "awaiting.h"
 #include "gaps.h"
 #include "lease.h"
 #include "park.h"
 #include "pg.h"
 #include "producer.h"
 #include "prober.h"
+#include "readback.h"
 #include "relay.h"
 
 #define PB_NEVER INT64_MAX
@@ -67,7 +69,7 @@ typedef struct pb_lane {
     double progress;     /* last report, or the first send after a pause */
     int64_t high;        /* highest id sent */
     int64_t resume;      /* rows from here on are not sent and not waiting; PB_NEVER: all are */
-    bool dirty;          /* some from there on are sent: they must be gone before it is read again */
+    bool dirty;          /* some from there on are sent: they must go before it is read again */
     int64_t clean_after; /* number of the DELETE that removes them; 0: not known yet */
     bool catching_up;    /* takes part in the current turn's second read */
 } pb_lane;
@@ -191,6 +193,10 @@ typedef struct pb_active {
     pb_held *held;
     pb_ids to_park;     /* rows of held keys that were read */
     pb_ids *suspects;   /* of the relay, ascending: rows to be sent alone */
+    struct pb_later_row *later; /* their publishers send them themselves, for a while */
+    size_t later_count, later_capacity;
+    double later_next;  /* the first of them is due */
+    pb_awaiting *taken; /* those that are ours from now on */
     pb_refused *refused;
     size_t refused_count;
     pb_topic *topics[PB_TOPIC_BUCKETS];
@@ -198,14 +204,20 @@ typedef struct pb_active {
     size_t lane_count;
     int64_t position;
     pb_turn turn;
+    pb_turn placed;     /* the one whose rows are being placed */
     pb_removal removal;
     pb_slot **chunks;
     size_t chunk_count;
     pb_slot *free_slots;
     size_t waiting, in_flight, bytes;
+    pb_readback *readback; /* with confirm = readback, as the next three */
+    pb_awaiting *awaiting; /* sent and not read back, those in flight included */
+    void *seen;            /* room for the records of one look-up */
+    double looked_at;
     pb_buffer scratch;
     char *sql_main, *sql_gap, *sql_large, *sql_holders, *sql_delete;
     bool flush;          /* a lane may be able to send */
+    double now;          /* of this round of the loop */
     bool again;          /* there is more to do at once */
     bool stopping;
     double stop_at;
@@ -269,6 +281,18 @@ void pb_removal_free(pb_active *a);
 /* relay_chores.c */
 int pb_chores_step(pb_active *a, double now, pb_error *err);
 
+/* relay_readback.c */
+int pb_readback_open(pb_active *a, pb_error *err);
+int pb_readback_step(pb_active *a, double now, pb_error *err);
+void pb_readback_close(pb_active *a);
+
+/* relay_later.c */
+bool pb_is_later(const pb_active *a, const pb_row *row);
+bool pb_later_is_full(const pb_active *a);
+int pb_later_add(pb_active *a, const pb_row *row); /* -1 without memory */
+int64_t pb_later_lowest(const pb_active *a);
+int pb_later_step(pb_active *a, double now, pb_error *err);
+
 /* relay_settings.c */
 extern const char pb_relay_planner_sql[]; /* the plans that the reads need, for one transaction */
 int pb_settings_load(pb_pg *pg, pb_settings *settings, pb_error *err);
@@ -282,6 +306,7 @@ struct pb_relay {
     pb_banned *banned;
     size_t banned_count;
     int wake_fd;
+    double patience; /* with an unseen event; 0: as the options say */
     /* shared with other threads, under `lock` or atomic */
     struct pb_relay_shared *shared;
 };

@@ -102,7 +102,7 @@ void pb_lane_drop(pb_active *a, pb_lane *lane) {
         pb_lane_fall_behind(a, lane, PB_NEVER);
 }
 
-/* All it sent is acknowledged: the DELETE that comes next, or is under way, takes the last of it. */
+/* All it sent is acknowledged: the DELETE that is next, or under way, takes the last of it. */
 static void watch_dirt(const pb_active *a, pb_lane *lane) {
     if (lane->dirty && lane->in_flight == 0 && lane->clean_after == 0)
         lane->clean_after = a->removal.started + (a->removal.acked.count > 0 ? 1 : 0);
@@ -209,8 +209,10 @@ static int send_lane(pb_active *a, pb_lane *lane, pb_error *err) {
         if (state != 1)
             break;
         lane->alone = suspect;
+        if (a->awaiting && pb_awaiting_add(a->awaiting, w->id) != 0)
+            return pb_fail_memory(err, "the events that are awaited");
         if (lane->in_flight++ == 0)
-            lane->progress = pb_now();
+            lane->progress = a->now;
         a->in_flight++;
         a->bytes += w->bytes; /* until its report */
         if (w->id > lane->high)

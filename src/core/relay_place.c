@@ -1,7 +1,6 @@
 /* Where the rows of a turn go: to their partitions, aside, or to be read again later. */
 #include <stdlib.h>
 
-#include "clock.h"
 #include "relay_internal.h"
 
 typedef enum part { GAP_PART, HOT_PART, CATCH_UP_PART } part;
@@ -18,11 +17,13 @@ static pb_lane *lane_of(const pb_topic *topic, const pb_row *row) {
 }
 
 static int put(pb_active *a, pb_lane *lane, pb_page *page, int at, const pb_row *row) {
+    if (row->direct_left > 0)
+        pb_awaiting_remove(a->taken, row->id);
     return pb_lane_put(a, lane, page, at, row->id, pb_row_bytes(row));
 }
 
 static int place_gap_row(pb_active *a, pb_lane *lane, pb_page *page, int at, const pb_row *row) {
-    pb_turn *turn = &a->turn;
+    pb_turn *turn = &a->placed;
     bool behind = lane->resume != PB_NEVER;
     if (turn->catch_up && lane->catching_up) {
         if (row->id >= lane->resume && row->id > turn->bound)
@@ -31,7 +32,7 @@ static int place_gap_row(pb_active *a, pb_lane *lane, pb_page *page, int at, con
     }
     if (behind && row->id >= lane->resume)
         return 0;
-    if (pb_lane_stalled(lane, pb_now())) {
+    if (pb_lane_stalled(lane, a->now)) {
         pb_lane_fall_behind(a, lane, row->id);
         return 0;
     }
@@ -41,7 +42,7 @@ static int place_gap_row(pb_active *a, pb_lane *lane, pb_page *page, int at, con
 static int place_hot_row(pb_active *a, pb_lane *lane, pb_page *page, int at, const pb_row *row) {
     if (lane->resume != PB_NEVER)
         return 0;
-    if (pb_lane_stalled(lane, pb_now())) {
+    if (pb_lane_stalled(lane, a->now)) {
         pb_lane_fall_behind(a, lane, row->id);
         return 0;
     }
@@ -52,7 +53,7 @@ static int place_old_row(pb_active *a, pb_lane *lane, pb_page *page, int at, con
     if (!lane->catching_up || row->id < lane->resume)
         return 0;
     lane->resume = row->id + 1;
-    if (pb_ids_contain(&a->turn.noted, row->id))
+    if (pb_ids_contain(&a->placed.noted, row->id))
         return 0;
     if (pb_gaps_remove(a->gaps, row->id) < 0)
         return -1;
@@ -61,7 +62,7 @@ static int place_old_row(pb_active *a, pb_lane *lane, pb_page *page, int at, con
 
 /* A large row's fields are in a page of their own; 0 where it is not there any more. */
 static bool find_large(const pb_active *a, pb_row *row, pb_page **page, int *at) {
-    pb_page *large = a->turn.large;
+    pb_page *large = a->placed.large;
     int low = 0, high = large ? PQntuples(large->result) : 0;
     while (low < high) {
         int middle = (low + high) / 2;
@@ -87,6 +88,8 @@ static int place_row(pb_active *a, pb_page *page, int at, part which, pb_error *
     pb_topic *topic = pb_topics_get(a, row.topic);
     if (!topic)
         return pb_fail_memory(err, "a topic");
+    if (pb_is_later(a, &row)) /* a catch-up meets those that the hot read has noted */
+        return which != CATCH_UP_PART && pb_later_add(a, &row) ? pb_fail_memory(err, "rows") : 0;
     if (topic->partitions == 0) {
         if (row.id < topic->resume)
             topic->resume = row.id;
@@ -116,7 +119,7 @@ static int place_page(pb_active *a, pb_page *page, int rows, part which, pb_erro
 }
 
 int pb_place_rows(pb_active *a, pb_error *err) {
-    pb_turn *turn = &a->turn;
+    pb_turn *turn = &a->placed;
     if (place_page(a, turn->gaps, turn->gap_rows, GAP_PART, err) ||
         place_page(a, turn->again, turn->again_rows, GAP_PART, err))
         return -1;

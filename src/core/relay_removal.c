@@ -40,7 +40,8 @@ static int send_delete(pb_active *a, pb_error *err) {
     int failed = lows.bytes.failed || highs.bytes.failed;
     if (failed)
         pb_fail_memory(err, "the rows to remove");
-    failed = failed || pb_pg_send(a->remover, pb_relay_planner_sql, NULL, 0, PB_BINARY_RESULT, err) ||
+    failed = failed ||
+             pb_pg_send(a->remover, pb_relay_planner_sql, NULL, 0, PB_BINARY_RESULT, err) ||
              pb_pg_send(a->remover, a->sql_delete, params, 3, PB_BINARY_RESULT, err) ||
              pb_pg_sync(a->remover, pb_pg_deadline(a->remover), err);
     pb_array_free(&lows);

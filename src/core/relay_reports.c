@@ -35,7 +35,7 @@ void pb_slot_give_back(pb_active *a, pb_slot *slot) {
 static void leave_window(pb_active *a, pb_slot *slot) {
     pb_lane *lane = slot->lane;
     lane->in_flight--;
-    lane->progress = pb_now();
+    lane->progress = a->now;
     a->in_flight--;
     a->bytes -= slot->bytes;
     a->flush = true;
@@ -43,11 +43,15 @@ static void leave_window(pb_active *a, pb_slot *slot) {
 
 static int stored(pb_active *a, pb_slot *slot, pb_error *err) {
     pb_removal *removal = &a->removal;
+    pb_relay_counts(a->relay)->published++;
+    if (a->awaiting) {
+        pb_awaiting_reported(a->awaiting, slot->id, a->now);
+        return 0;
+    }
     if (removal->acked.count == 0)
-        removal->since = pb_now();
+        removal->since = a->now;
     if (pb_ids_add(&removal->acked, slot->id) != 0)
         return pb_fail_memory(err, "the list of acknowledged events");
-    pb_relay_counts(a->relay)->published++;
     return 0;
 }
 
@@ -61,6 +65,8 @@ void pb_break_off(pb_active *a, rd_kafka_resp_err_t code, const char *what) {
 
 static int refused(pb_active *a, const rd_kafka_message_t *message, pb_slot *slot, pb_error *err) {
     pb_verdict verdict = pb_producer_verdict(message->err);
+    if (a->awaiting)
+        pb_awaiting_remove(a->awaiting, slot->id);
     if (verdict == PB_VERDICT_TOPIC)
         pb_ban_topic(a->relay, slot->lane->topic->name, pb_now());
     if (verdict == PB_VERDICT_RECORD && pb_ids_add(a->suspects, slot->id) != 0)
@@ -73,6 +79,8 @@ static int take_report(pb_active *a, const rd_kafka_message_t *message, pb_error
     pb_slot *slot = message->_private;
     int failed = 0, fate = message->err ? 2 : 1;
     leave_window(a, slot);
+    if (slot->suspect && message->err && a->awaiting)
+        pb_awaiting_remove(a->awaiting, slot->id);
     if (slot->suspect)
         fate = pb_suspect_reported(a, slot, message->err);
     if (fate == 1)

@@ -58,7 +58,7 @@ static pb_banned *find_banned(pb_relay *relay, const char *topic) {
     return NULL;
 }
 
-/* How long it rests this time; it outlives the period, or each would begin with the same failure. */
+/* How long it rests this time. It outlives the period: each would begin with the same failure. */
 double pb_ban_topic(pb_relay *relay, const char *topic, double now) {
     pb_banned *b = find_banned(relay, topic);
     if (!b) {

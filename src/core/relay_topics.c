@@ -1,4 +1,4 @@
-/* The topics that a relay sends to: their partitions, and the pause of those that cannot be used. */
+/* The topics that a relay sends to: their partitions, and the pause of those that are unusable. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -6,6 +6,7 @@
 #include "clock.h"
 #include "relay_internal.h"
 
+#define ASK_AGAIN_SOON 0.2   /* seconds after a request that was not answered */
 #define ASK_AGAIN_PAUSED 1.0 /* seconds between metadata requests of a paused topic */
 #define ASK_AGAIN_READY 30.0 /* ... of a usable one: its partitions may grow */
 #define SMALLEST_BATCH 1024
@@ -136,8 +137,9 @@ void pb_topic_pause(pb_active *a, pb_topic *topic, double now, const pb_error *e
         pb_relay_note_error(a->relay, err);
     }
     topic->state = PB_TOPIC_PAUSED;
-    topic->ask_at = now + (err->code == PB_TOPIC_UNKNOWN ? ASK_AGAIN_PAUSED
-                                                         : pb_ban_topic(a->relay, topic->name, now));
+    topic->ask_at = now + ASK_AGAIN_PAUSED;
+    if (err->code != PB_TOPIC_UNKNOWN)
+        topic->ask_at = now + pb_ban_topic(a->relay, topic->name, now);
     topic->on_trial = true;
 }
 
@@ -147,6 +149,8 @@ static int resume_topic(pb_active *a, pb_topic *topic, const pb_probed *probed, 
     if (topic->state == PB_TOPIC_PAUSED)
         pb_log_write(a->config->log, PB_INFO, "relay: topic %s goes on", topic->name);
     fit_batches(a, probed->max_bytes);
+    if (a->readback && pb_readback_add(a->readback, topic->name, probed->partitions, err) != 0)
+        return -1;
     if (grow(a, topic, probed->partitions) != 0)
         return pb_fail_memory(err, "the partitions of a topic");
     for (int i = 0; i < topic->partitions; i++)
@@ -176,11 +180,12 @@ static int take_answer(pb_active *a, const pb_probed *probed, double now, pb_err
         return pb_fail_memory(err, "a topic");
     if (probed->partitions > 0 && !refuses_compaction(a, probed, &why))
         return resume_topic(a, topic, probed, now, err);
-    bool definite = why.code == PB_TOPIC_UNKNOWN || why.code == PB_CONFIG;
-    if (topic->state == PB_TOPIC_READY && !definite)
-        topic->ask_at = now + ASK_AGAIN_PAUSED; /* the broker is away: that is no news of the topic */
-    else
+    if (why.code == PB_TOPIC_UNKNOWN || why.code == PB_CONFIG) {
         pb_topic_pause(a, topic, now, &why);
+    } else { /* the broker is away or slow: that is no news of the topic */
+        pb_relay_show_error(a->relay, &why);
+        topic->ask_at = now + ASK_AGAIN_SOON;
+    }
     return 0;
 }
 

@@ -42,8 +42,9 @@ static void look(pb_active *a, pb_lane *lane, void *arg) {
 }
 
 static bool has_room(const pb_active *a) {
-    return a->waiting + a->in_flight + (size_t)a->turn.limit <= PB_WINDOW_ROWS &&
-           a->bytes < PB_WINDOW_BYTES &&
+    size_t sent = a->awaiting ? pb_awaiting_count(a->awaiting) : a->in_flight;
+    return a->waiting + sent + (size_t)a->turn.limit <= PB_WINDOW_ROWS &&
+           a->bytes < PB_WINDOW_BYTES && !pb_later_is_full(a) &&
            a->removal.acked.count + a->removal.removing.count + a->to_park.count < MOST_ACKED;
 }
 
@@ -126,7 +127,7 @@ static int start(pb_active *a, const survey *s, double now, pb_error *err) {
     return go(a, PB_TURN_READ, err);
 }
 
-static int may_start(pb_active *a, double now, pb_error *err) {
+static int may_start(pb_active *a, double now, bool catch_up, pb_error *err) {
     pb_turn *turn = &a->turn;
     survey s = {.now = now, .resume = PB_NEVER};
     if (now < turn->next || a->stopping || a->broken || a->renew_producer ||
@@ -138,7 +139,7 @@ static int may_start(pb_active *a, double now, pb_error *err) {
     pb_topics_each_lane(a, look, &s);
     if (s.stalled > 0 && s.moving == 0)
         turn->next = now + BACK_PRESSURE_PAUSE;
-    return s.crowded ? 0 : start(a, &s, now, err);
+    return s.crowded || (!catch_up && s.resume != PB_NEVER) ? 0 : start(a, &s, now, err);
 }
 
 /* -- receiving ------------------------------------------------------------------------------ */
@@ -205,13 +206,18 @@ static int take_holders(pb_active *a, const PGresult *result) {
     return done;
 }
 
+/* A lane has seen all up to the bound, also where none of the rows was its own. */
 static void finish_catch_up(pb_active *a, pb_lane *lane, void *arg) {
+    const int64_t *bound = arg;
     (void)a;
-    (void)arg;
-    if (lane->catching_up) {
+    if (!lane->catching_up)
+        return;
+    if (*bound == PB_NEVER) {
         lane->resume = PB_NEVER;
         lane->dirty = false;
         lane->clean_after = 0;
+    } else if (lane->resume <= *bound) {
+        lane->resume = *bound + 1;
     }
 }
 
@@ -240,26 +246,45 @@ static void learn_row_bytes(pb_turn *turn) {
         turn->row_bytes = (double)bytes / samples;
 }
 
+static void release_pages(pb_turn *turn) {
+    pb_page_release(turn->main);
+    pb_page_release(turn->gaps);
+    pb_page_release(turn->again);
+    pb_page_release(turn->large);
+    turn->main = turn->gaps = turn->again = turn->large = NULL;
+    turn->main_rows = turn->gap_rows = turn->again_rows = 0;
+}
+
+static int64_t bound_of(const pb_turn *turn, bool exhausted) {
+    if (turn->gap_cut || !turn->catch_up)
+        return 0;
+    if (exhausted)
+        return PB_NEVER;
+    return turn->main_rows > 0 ? pb_row_id(turn->main, turn->main_rows - 1) : 0;
+}
+
+/* Places the rows; after a full hot read the next one is on its way meanwhile. */
 static int publish(pb_active *a, double now, pb_error *err) {
-    pb_turn *turn = &a->turn;
+    pb_turn *turn = &a->turn, *placed = &a->placed;
     int rows = turn->main_rows + turn->gap_rows + turn->again_rows;
     bool cut = turn->main && turn->main_rows < PQntuples(turn->main->result);
     bool exhausted = turn->main && !cut && turn->main_rows < turn->limit;
-    if (turn->catch_up)
-        turn->bound = exhausted ? PB_NEVER
-                      : turn->main_rows > 0 ? pb_row_id(turn->main, turn->main_rows - 1)
-                                            : 0;
-    if (turn->gap_cut)
-        turn->bound = 0;
+    turn->bound = bound_of(turn, exhausted);
     learn_row_bytes(turn);
-    if (pb_place_rows(a, err) != 0)
-        return -1;
-    if (turn->catch_up && exhausted && !turn->gap_cut)
-        pb_topics_each_lane(a, finish_catch_up, NULL);
     set_pause(turn, cut || turn->gap_cut ? turn->limit : rows, now);
+    *placed = *turn;
+    turn->main = turn->gaps = turn->again = turn->large = NULL;
     pb_turn_clear(a);
     a->again = true;
-    return 0;
+    int failed = turn->pause == 0 && !turn->catch_up ? may_start(a, now, false, err) : 0;
+    failed = failed || pb_place_rows(a, err);
+    if (placed->catch_up) {
+        turn->noted = placed->noted;
+        if (!failed)
+            pb_topics_each_lane(a, finish_catch_up, &placed->bound);
+    }
+    release_pages(placed);
+    return failed ? -1 : 0;
 }
 
 /* Fields of large rows come in a read of their own, so that no read is larger than planned. */
@@ -360,21 +385,15 @@ static int got_large(pb_active *a, double now, pb_error *err) {
 }
 
 void pb_turn_clear(pb_active *a) {
-    pb_turn *turn = &a->turn;
-    pb_page_release(turn->main);
-    pb_page_release(turn->gaps);
-    pb_page_release(turn->again);
-    pb_page_release(turn->large);
-    turn->main = turn->gaps = turn->again = turn->large = NULL;
-    turn->main_rows = turn->gap_rows = turn->again_rows = 0;
-    pb_answers_clear(&turn->answers);
-    turn->state = PB_TURN_IDLE;
+    release_pages(&a->turn);
+    pb_answers_clear(&a->turn.answers);
+    a->turn.state = PB_TURN_IDLE;
 }
 
 int pb_turn_step(pb_active *a, double now, pb_error *err) {
     pb_turn *turn = &a->turn;
     if (turn->state == PB_TURN_IDLE)
-        return may_start(a, now, err);
+        return may_start(a, now, true, err);
     int state = pb_answers_poll(&turn->answers, a->reader, what, err);
     if (state != 1)
         return state;

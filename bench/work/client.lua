@@ -1,0 +1,82 @@
+-- A client that does business transactions, at the times that BENCH_POSTBOX, BENCH_BY_HAND,
+-- BENCH_JOINED and BENCH_NO_EVENT give ("start-end start-end …"). Prints
+-- "variant round count seconds".
+local cjson = require "cjson"
+local core = require "postbox.core"
+local postbox = require "postbox"
+
+local ACCOUNTS = 10000
+local NOTE = ("x"):rep(224)
+local UPDATE = "UPDATE bench_account SET balance = balance + 1 WHERE id = $1"
+local INSERT = "INSERT INTO postbox.outbox (event_id, event_type, topic, partition_key, payload, headers) "
+  .. "VALUES (gen_random_uuid(), $1, $2, convert_to($3, 'UTF8'), convert_to($4, 'UTF8'), '')"
+
+local box = postbox.new {}
+assert(box:query("SELECT 1"))
+math.randomseed(tonumber(os.getenv("BENCH_NUMBER")))
+
+local variants = {}
+
+function variants.postbox(id)
+  assert(box:transaction(function(tx)
+    tx:query(UPDATE, id)
+    tx:publish("ORDER_CREATED", id, { accountId = id, note = NOTE })
+  end))
+end
+
+local function insert(connection, id)
+  assert(connection:query(INSERT, "ORDER_CREATED", "order.created", tostring(id),
+    cjson.encode { accountId = id, note = NOTE }))
+end
+
+function variants.by_hand(id)
+  local connection = assert(box:acquire())
+  assert(connection:script("BEGIN"))
+  assert(connection:query(UPDATE, id))
+  insert(connection, id)
+  assert(connection:script("COMMIT"))
+  box:give_back(connection)
+end
+
+-- The same, with BEGIN in one round trip with the UPDATE, as box:transaction sends it.
+function variants.joined(id)
+  local connection = assert(box:acquire())
+  assert(connection:begin {})
+  assert(connection:query(UPDATE, id))
+  insert(connection, id)
+  assert(connection:commit())
+  box:give_back(connection)
+end
+
+function variants.no_event(id)
+  assert(box:transaction(function(tx)
+    tx:query(UPDATE, id)
+  end))
+end
+
+local function read_turns()
+  local turns = {}
+  for name in pairs(variants) do
+    local round = 0
+    for start, stop in (os.getenv("BENCH_" .. name:upper()) or ""):gmatch("([%d.]+)-([%d.]+)") do
+      round = round + 1
+      table.insert(turns, { name = name, round = round, start = tonumber(start), stop = tonumber(stop) })
+    end
+  end
+  table.sort(turns, function(a, b) return a.start < b.start end)
+  return turns
+end
+
+local turns = read_turns()
+assert(turns[1], "no time to work was given")
+assert(core.now() < turns[1].start, "the start was over before the client was ready")
+for _, turn in ipairs(turns) do
+  core.sleep(math.max(0, turn.start - core.now()))
+  local run, done, start = variants[turn.name], 0, core.now()
+  while core.now() < turn.stop do
+    run(math.random(ACCOUNTS))
+    done = done + 1
+  end
+  print(("%s %d %d %.6f"):format(turn.name, turn.round, done, core.now() - start))
+end
+assert(box:close(5))
