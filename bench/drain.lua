@@ -77,6 +77,7 @@ local function round(run, samples, count)
   for _, name in ipairs { "machine", "postgres", "kafka" } do
     add(name, result[name] / million)
   end
+  add("others", (result.machine - result.cpu - result.postgres - result.kafka) / million)
   run.drained = { topic = topic, count = count }
 end
 
@@ -100,4 +101,5 @@ return function(run)
     reference = copy, reference_samples = s.copy_machine }
   run.table:add { name = "... of which PostgreSQL", unit = " s", samples = s.postgres }
   run.table:add { name = "... of which Kafka", unit = " s", samples = s.kafka }
+  run.table:add { name = "... of which programs that are not part of this run", unit = " s", samples = s.others }
 end

@@ -5,7 +5,7 @@
 local core = require "postbox.core"
 local figures = require "bench.figures"
 
-local GET_READY = 1.5 -- seconds until all programs have connected
+local GET_READY = 1.2 -- seconds until all programs have connected
 local WARM_UP = 1     -- seconds that are not counted
 
 local function observe(run, topic, count, start)
@@ -83,7 +83,7 @@ local function measure(run, rate, writers, seconds, goals)
 end
 
 return function(run)
-  local seconds = run.short and 2 or 6
+  local seconds = run.short and 2 or 4
   measure(run, 1000, 8, seconds, { p50 = 3, p99 = 12 })
   measure(run, 5000, 16, seconds, {})
   run.servers:settle()

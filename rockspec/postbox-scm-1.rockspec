@@ -10,7 +10,7 @@ description = {
   license = "MIT",
 }
 supported_platforms = { "linux" }
-dependencies = { "lua >= 5.1, < 5.5", "lua-cjson >= 2.1", "argparse >= 0.7" }
+dependencies = { "lua >= 5.1, < 5.5", "argparse >= 0.7" }
 external_dependencies = {
   -- No header is named here, because libpq-fe.h is in include/postgresql on Debian and in include
   -- elsewhere; both are searched below.
@@ -32,6 +32,7 @@ build = {
         "src/binding/direct.c",
         "src/binding/failure.c",
         "src/binding/json.c",
+        "src/binding/json_decode.c",
         "src/binding/marks.c",
         "src/binding/path.c",
         "src/binding/payload.c",
@@ -63,10 +64,12 @@ build = {
         "src/core/intake.c",
         "src/core/json.c",
         "src/core/json_escape.c",
+        "src/core/json_number.c",
         "src/core/json_write.c",
         "src/core/kafka.c",
         "src/core/lease.c",
         "src/core/log.c",
+        "src/core/loopback.c",
         "src/core/mock.c",
         "src/core/outbox.c",
         "src/core/park.c",
@@ -92,6 +95,7 @@ build = {
         "src/core/relay_row.c",
         "src/core/relay_settings.c",
         "src/core/relay_suspects.c",
+        "src/core/relay_sweep.c",
         "src/core/relay_topics.c",
         "src/core/relay_turn.c",
         "src/core/result.c",

@@ -34,7 +34,7 @@ description = {
   license = "MIT",
 }
 supported_platforms = { "linux" }
-dependencies = { "lua >= 5.1, < 5.5", "lua-cjson >= 2.1", "argparse >= 0.7" }
+dependencies = { "lua >= 5.1, < 5.5", "argparse >= 0.7" }
 external_dependencies = {
   -- No header is named here, because libpq-fe.h is in include/postgresql on Debian and in include
   -- elsewhere; both are searched below.

@@ -1,6 +1,7 @@
 -- The inbox: an effect once, whatever is delivered again, whenever the consumer dies.
 
 local core = require "postbox.core"
+local postbox = require "postbox"
 local process = require "postbox.testing.process"
 local shop = require "spec.consumer_support"
 local support = require "spec.support"
@@ -60,6 +61,40 @@ describe("the inbox (broker) #kafka", function()
       assert.are.equal(5, s:inbox())
     end)
   end
+
+  it("E-07 gives a handler exactly what was published, and so can it be published again", function()
+    local document = '{"big":1234567890123456789,"deep":' .. ("["):rep(127) .. ("]"):rep(127)
+      .. ',"empty":[[],{},[{}]],"exact":9007199254740993,"float":0.30000000000000004,"huge":98765432109876543210,'
+      .. '"max":9223372036854775807,"min":-9223372036854775808,"none":null,"safe":9007199254740991,'
+      .. '"text":"\\"\\\\/\\u0000é😀","whole":1.0}'
+    local published = { document, "[]", "{}", '"tea"', "null" }
+    assert(s.box:transaction(function(tx)
+      for _, text in ipairs(published) do
+        tx:publish("T", "k", postbox.raw(text), { topic = s.topic })
+      end
+    end))
+    assert(s.box:relay():run { until_empty = 0.2 })
+    local seen = {}
+    assert(s:consume { handlers = { T = function(event)
+      seen[#seen + 1] = { event.payload }
+    end } })
+    assert.are.equal(#published, #seen)
+    local payload = seen[1][1]
+    for name, digits in pairs { big = "1234567890123456789", exact = "9007199254740993", huge = "98765432109876543210",
+      max = "9223372036854775807", min = "-9223372036854775808" } do
+      assert.are.equal(digits, tostring(payload[name]))
+      payload[name] = postbox.raw(tostring(payload[name])) -- where this Lua has strings of it
+    end
+    assert.are.equal("9007199254740991", ("%.0f"):format(payload.safe))
+    assert.are.equal(0.1 + 0.2, payload.float)
+    assert.are.equal(postbox.null, payload.none)
+    assert.are.equal('"\\/\0é😀', payload.text)
+    assert.are.equal((document:gsub("1%.0", "1")), core.encode(payload))
+    assert.are.equal("[]", core.encode(seen[2][1]))
+    assert.are.equal("{}", core.encode(seen[3][1]))
+    assert.are.equal("tea", seen[4][1])
+    assert.is_nil(seen[5][1])
+  end)
 
   it("C-03: waits for another transaction that has the event, and skips it once that is committed", function()
     local record = s:record("T", "1")

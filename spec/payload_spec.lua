@@ -250,6 +250,7 @@ describe("round trip", function()
       items = { { sku = "tea", amount = 2 }, { sku = "", amount = 0 } }, paid = true, note = cjson.null,
     }
     assert.same(value, cjson.decode(core.encode(value)))
+    assert.same(value, core.decode(core.encode(value)))
   end)
 
   it("E-07 checks more strictly than cjson decodes, so that a checked text always decodes", function()
@@ -259,6 +260,184 @@ describe("round trip", function()
     for _, text in ipairs { "1", "[]", '{"a":[true,null,"\\u00e4\\ud83d\\ude00"]}', " 1e5 " } do
       assert.is_true(core.check_json(text))
       assert.has_no_error(function() cjson.decode("[" .. text .. "]") end)
+    end
+  end)
+end)
+
+-- Random JSON text in any form of writing, and the one that `encode` writes.
+local generate = {}
+
+local function space()
+  return (" "):rep(math.random(0, 3) == 0 and math.random(1, 3) or 0) .. (math.random(9) == 1 and "\n\t\r" or "")
+end
+
+local function random_integer()
+  local digits = has_integers and 18 or 15
+  local text = tostring(math.random(1, 9))
+  for _ = 1, math.random(0, digits - 1) do text = text .. math.random(0, 9) end
+  text = (math.random(2) == 1 and "-" or "") .. text
+  return text, text
+end
+
+local function random_float()
+  local number = (math.random() - 0.5) * 10 ^ math.random(-30, 30)
+  return (math.random(2) == 1 and "%.17g" or "%.25E"):format(number), (core.encode(number))
+end
+
+function generate.number()
+  if math.random(2) == 1 then return random_integer() end
+  local text, canonical = random_float()
+  if text:find "[.eE]" and canonical:find "[.e]" then return text, canonical end
+  return random_integer() -- one of them is an integer, perhaps one that this Lua cannot hold
+end
+
+local pieces = {
+  { "a", "a" }, { "\\u0061", "a" }, { "\\n", "\\n" }, { "\\u000A", "\\n" }, { "\\u0000", "\\u0000" },
+  { "\\/", "/" }, { "\\u00fc", "ü" }, { "ü", "ü" }, { "\\u20AC", "€" }, { "\\uD83d\\uDe00", "😀" },
+  { "\\\"", "\\\"" }, { "\\\\", "\\\\" }, { "\127", "\127" }, { "some plain text ", "some plain text " },
+}
+
+function generate.string()
+  local text, canonical = {}, {}
+  for i = 1, math.random(0, 9) * (math.random(50) == 1 and 50 or 1) do
+    local piece = pieces[math.random(#pieces)]
+    text[i], canonical[i] = piece[1], piece[2]
+  end
+  return '"' .. table.concat(text) .. '"', '"' .. table.concat(canonical) .. '"'
+end
+
+function generate.word()
+  local word = ({ "true", "false", "null" })[math.random(3)]
+  return word, word
+end
+
+function generate.array(depth)
+  local text, canonical = {}, {}
+  for i = 1, math.random(0, 6) do
+    local inner, expected = generate.value(depth - 1)
+    text[i], canonical[i] = space() .. inner .. space(), expected
+  end
+  return "[" .. space() .. table.concat(text, ",") .. "]", "[" .. table.concat(canonical, ",") .. "]"
+end
+
+function generate.object(depth)
+  local text, canonical = {}, {}
+  for i = 1, math.random(0, 6) do
+    local inner, expected = generate.value(depth - 1)
+    local name = ("%d%s"):format(i, ("k"):rep(math.random(0, 60)))
+    text[i] = ('%s"%s"%s:%s%s%s'):format(space(), name, space(), space(), inner, space())
+    canonical[i] = ('"%s":%s'):format(name, expected)
+  end
+  return "{" .. space() .. table.concat(text, ",") .. "}", "{" .. table.concat(canonical, ",") .. "}"
+end
+
+function generate.value(depth)
+  local kinds = { "number", "string", "word", "array", "object" }
+  return generate[kinds[math.random(depth > 0 and 5 or 3)]](depth)
+end
+
+describe("values from JSON text", function()
+  local function decoded(text)
+    local value, message = core.decode(text)
+    assert(message == nil, message)
+    return value
+  end
+
+  it("E-07 keeps the digits of integers, as strings where this Lua cannot hold them", function()
+    assert.equal("9007199254740992", ("%.0f"):format(decoded "9007199254740992"))
+    assert.equal("number", type(decoded "-9007199254740992"))
+    for _, text in ipairs { "9007199254740993", "-9007199254740993", "1234567890123456789",
+      "9223372036854775807", "-9223372036854775808" } do
+      local value = decoded(text)
+      assert.equal(has_integers and "number" or "string", type(value))
+      assert.equal(text, tostring(value))
+    end
+    for _, text in ipairs { "9223372036854775808", "-9223372036854775809", "18446744073709551616",
+      "1" .. ("0"):rep(400), "1e400" } do
+      assert.equal(text, decoded(text))
+    end
+  end)
+
+  if has_integers then
+    it("tells integers from floats", function()
+      for text, kind in pairs { ["3"] = "integer", ["-0"] = "integer", ["3.0"] = "float", ["3e0"] = "float" } do
+        assert.equal(kind, math.type(decoded(text)))
+      end
+    end)
+  end
+
+  it("reads floats to the nearest", function()
+    for text, number in pairs { ["0.1"] = 0.1, ["19.99"] = 19.99, ["-2.5E-3"] = -0.0025, ["1e5"] = 1e5,
+      ["0.30000000000000004"] = 0.1 + 0.2, ["5e-324"] = 5e-324, ["1.7976931348623157e+308"] = 1.7976931348623157e308,
+      ["123456789.123456789"] = 123456789.123456789, ["1e-400"] = 0 } do
+      assert.equal(number, decoded(text))
+    end
+  end)
+
+  it("E-07 keeps [] apart from {}", function()
+    for _, text in ipairs { "[]", "{}", '{"a":[],"b":{},"c":[[],{},[{}]]}' } do
+      assert.equal(text, core.encode(decoded(text)))
+    end
+    assert.equal(core.marks.array, getmetatable(decoded "[ ]"))
+    assert.is_nil(getmetatable(decoded "[1]"))
+    assert.is_nil(getmetatable(decoded "{}"))
+    assert.equal("[7]", (function(list) list[1] = 7; return core.encode(list) end)(decoded "[]"))
+  end)
+
+  it("reads null, wherever it stands", function()
+    assert.equal(values.null, decoded "null")
+    assert.same({ values.null, 2, values.null }, decoded "[null,2,null]")
+    assert.same({ a = values.null }, decoded '{"a":null}')
+    assert.equal(cjson.null, values.null)
+    assert.equal(values.null, cjson.decode("[null]")[1])
+  end)
+
+  it("reads strings with every escape", function()
+    assert.equal("\"\\/\b\f\n\r\t\0é€😀", decoded [["\"\\\/\b\f\n\r\t\u0000\u00e9\u20AC\uD83d\uDE00"]])
+    assert.equal(("x\n"):rep(10000), decoded('"' .. ("x\\n"):rep(10000) .. '"'))
+    assert.same({ ["\n"] = "", [""] = "\\" }, decoded [[{"\n":"","":"\\"}]])
+    assert.same({ ["1"] = "a" }, decoded '{"1":"a"}')
+  end)
+
+  it("takes the last of several members of one name", function()
+    assert.same({ a = 3, b = 2 }, decoded '{"a":1,"b":2,"\\u0061":3}')
+    assert.same({ a = values.null }, decoded '{"a":1,"a":null}')
+  end)
+
+  it("E-07 reads 128 levels and refuses more, and whatever is no JSON", function()
+    local deep = ('{"a":['):rep(64) .. ("]}"):rep(64)
+    assert.equal(deep, core.encode(decoded(deep)))
+    for text, part in pairs { ["[" .. deep .. "]"] = "too many arrays", ["[1"] = "ends at byte 2",
+      ['"\\ud800"'] = "escape", ["1 2"] = "follows", [""] = "ends", ["NaN"] = "byte 1", ['"\255"'] = "UTF-8" } do
+      local value, message, err = core.decode(text)
+      assert.is_nil(value)
+      assert.equal("config", err.code)
+      assert.truthy(message:find(part, 1, true), message)
+    end
+    assert.has_error(function() core.decode(nil) end)
+  end)
+
+  it("reads wide and large values", function()
+    local list = decoded("[" .. ("0,"):rep(99999) .. "1]")
+    assert.equal(100000, #list)
+    assert.equal(1, list[100000])
+    local members = {}
+    for i = 1, 5000 do members[i] = ('"%05d":%d'):format(i, i) end
+    local text = "{" .. table.concat(members, ",") .. "}"
+    assert.equal(text, core.encode(decoded(text)))
+  end)
+
+  it("E-07 reads what can be written, and writes it again: 3,000 random values", function()
+    local seed = os.time()
+    math.randomseed(seed)
+    for _ = 1, 3000 do
+      local text, expected = generate.value(6)
+      text = space() .. text .. space()
+      local written = core.encode(decoded(text))
+      if written ~= expected then
+        error(("seed %d: %s became %s, not %s"):format(seed, text, written, expected))
+      end
+      assert(core.encode(decoded(written)) == written)
     end
   end)
 end)

@@ -11,7 +11,7 @@ describe("direct delivery", function()
     topic = broker:topic("order.created", 2)
     box = help.box { delivery = "direct", confirm = confirm, topics = { ORDER_CREATED = topic } }
     if not box.direct then -- a box that does not start one itself
-      direct = assert(core.direct(box.config, confirm == "readback"))
+      direct = assert(core.direct(box.config, confirm == "readback", 1000000))
       box.published = function(_, batch) direct:publish(batch) end
     end
   end

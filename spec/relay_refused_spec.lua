@@ -47,9 +47,11 @@ describe("relay, refused records #kafka", function()
 
   it("A-50 parks the one record that is too large, with the later ones of its key, and no neighbour", function()
     open()
+    relay:stop(5)
     for value = 1, 300 do
       help.insert(box, topic, "k" .. value % 10, value == 120 and fat or tostring(value))
     end
+    assert(relay:start())
     help.drained(box, 30)
     local rows = parked()
     assert.equal(19, #rows) -- 120, 130 ... 300

@@ -230,6 +230,11 @@ describe("tx:query", function()
     assert.equal(9007199254740991, one "9007199254740991::int8")
     assert.equal(true, one "true")
     assert.equal(0.5, one "0.5::float8")
+    assert.equal(-1e300, one "-1e300::float8")
+    assert.equal(1e15, one "1e15::float8")
+    assert.equal(math.huge, one "'Infinity'::float8")
+    assert.equal(-math.huge, one "'-Infinity'::float8")
+    assert.is_true(one "'NaN'::float8" ~= one "'NaN'::float8")
     assert.equal("0.10", one "0.10::numeric")
     assert.is_nil(one "NULL")
     assert.equal("a\0b", one "'\\x610062'::bytea")
@@ -246,6 +251,8 @@ describe("tx:query", function()
     assert.equal(3, one("$1::int", 3))
     assert.equal(3, one("$1::int", 3.0))
     assert.equal(0.1, one("$1::float8", 0.1))
+    assert.equal(1e300, one("$1::float8", 1e300))
+    assert.equal(math.huge, one("$1::float8", math.huge))
     assert.equal("it's", one("$1::text", "it's"))
     assert.equal("a\0b", one("$1::bytea", postbox.bytes "a\0b"))
   end)
@@ -288,5 +295,32 @@ describe("tx:query", function()
     local _, text, failure = broken:query "SELECT 1"
     assert.equal("config", failure.code)
     assert.is_nil(text:find("canary", 1, true))
+  end)
+
+  it("E-16 refuses an unverified server off this machine, however it is named", function()
+    -- Names that no resolver knows: nothing leaves this machine.
+    local file = os.tmpname()
+    local handle = assert(io.open(file, "w"))
+    handle:write "[shop]\nhost=db.invalid\nsslmode=require\n"
+    handle:close()
+    local program = [[
+      local box = require("postbox").new { database = os.getenv "DATABASE", connect_timeout = 5 }
+      local _, message, err = box:query "SELECT 1"
+      print(err.code, message)
+    ]]
+    local function try(env)
+      local process = support.run_lua(program, env)
+      process:wait(20)
+      return process:output()
+    end
+    local weak = { DATABASE = "host=db.invalid sslmode=disable" }
+    local by_service = { DATABASE = "service=shop", PGSERVICEFILE = file }
+    local by_address = { DATABASE = "dbname=x", PGHOST = "db.invalid", PGSSLMODE = "require" }
+    for _, env in ipairs { weak, by_service, by_address } do
+      local output = try(env)
+      assert.truthy(output:find("^config") and output:find("insecure = true", 1, true), output)
+    end
+    assert.truthy(try({ DATABASE = "host=db.invalid" }):find("^connection"))
+    os.remove(file)
   end)
 end)

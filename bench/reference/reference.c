@@ -8,6 +8,7 @@
 #include <time.h>
 
 #define METADATA_MS 10000
+#define NEW_TOPIC_SECONDS 20.0 /* a topic that was just made may have no leader for a moment */
 
 void fail(const char *format, ...) {
     va_list arguments;
@@ -66,6 +67,18 @@ static int count_partitions(rd_kafka_t *kafka, const char *topic) {
     return count;
 }
 
+static void ends_of(rd_kafka_t *kafka, const char *topic, int partition, int64_t *low,
+                    int64_t *high) {
+    double deadline = now() + NEW_TOPIC_SECONDS;
+    rd_kafka_resp_err_t code;
+    while ((code = rd_kafka_query_watermark_offsets(kafka, topic, partition, low, high,
+                                                    METADATA_MS))) {
+        if (now() > deadline)
+            fail("topic %s, partition %d: %s", topic, partition, rd_kafka_err2str(code));
+        sleep_until(now() + 0.05);
+    }
+}
+
 rd_kafka_t *open_reader(const char *bootstrap, const char *topic, const property *properties,
                         bool from_end, int64_t *ends, int *partitions) {
     rd_kafka_t *kafka = open_kafka(RD_KAFKA_CONSUMER, bootstrap, properties, 0);
@@ -76,10 +89,7 @@ rd_kafka_t *open_reader(const char *bootstrap, const char *topic, const property
     rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(count);
     for (int i = 0; i < count; i++) {
         int64_t low, high;
-        rd_kafka_resp_err_t code =
-            rd_kafka_query_watermark_offsets(kafka, topic, i, &low, &high, METADATA_MS);
-        if (code)
-            fail("topic %s, partition %d: %s", topic, i, rd_kafka_err2str(code));
+        ends_of(kafka, topic, i, &low, &high);
         ends[i] = high;
         rd_kafka_topic_partition_list_add(list, topic, i)->offset = from_end ? high : low;
     }

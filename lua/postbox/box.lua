@@ -60,9 +60,14 @@ local function core_config(o)
     database = o.database, schema = o.schema, kafka = kafka_properties(o.kafka),
     insecure = o.insecure, prepare = o.prepare, connect_timeout = o.connect_timeout,
     statement_timeout = o.statement_timeout, lock_timeout = o.lock_timeout,
-    max_record_bytes = o.max_record_bytes or 1000000, queue_log = o.log ~= nil,
+    queue_log = o.log ~= nil,
   })
 end
+
+local topic_rules = {
+  partitions = { types = { "number" }, default = 1, min = 1, max = 100000 },
+  replication = { types = { "number" }, min = 1, max = 1000 },
+}
 
 local function check_topic_names(names)
   for event_type, topic in pairs(names) do
@@ -82,7 +87,8 @@ end
 -- delivery ("relay" or "direct"), confirm ("report" or "readback"), envelope ("json" or
 -- "headers"), refused ("hold" or "skip"), max_record_bytes (1000000): properties of the outbox,
 -- written by the first box:migrate() and the same for all who share it;
--- partitioner: function(event, partitions) -> partition; create_topics: { partitions, replication };
+-- partitioner: function(event, partitions) -> partition;
+-- create_topics: { partitions (1), replication (the broker's default) }: missing topics are created;
 -- pool_size (8 connections); connect_timeout (10 s), statement_timeout (30 s), lock_timeout (10 s,
 -- for key locks); prepare (true; false behind a PgBouncer that knows no prepared statements);
 -- insecure (false): allows connections off this machine without verified TLS;
@@ -96,9 +102,10 @@ function box.new(given)
     errors.raise("config", "postbox.new: no database: say database = \"postgresql://…\" or set POSTBOX_DATABASE")
   end
   check_topic_names(o.topics)
+  o.create_topics = o.create_topics and options.check("postbox.new: create_topics", o.create_topics, topic_rules)
   return setmetatable({
     options = o, asked = asked, schema = o.schema, config = core_config(o),
-    idle = {}, in_use = 0, relays = {}, partitions = {}, closed = false,
+    idle = {}, out = setmetatable({}, { __mode = "k" }), relays = {}, partitions = {}, closed = false,
   }, box)
 end
 
@@ -108,9 +115,19 @@ local function check_open(self)
   end
 end
 
+-- A log function that fails must not change what a call answers.
+local function writer_of(log)
+  return function(level, message, fields)
+    local ok, err = pcall(log, level, message, fields)
+    if not ok then
+      io.stderr:write("postbox: error: options.log failed: ", errors.text(err), "\n")
+    end
+  end
+end
+
 --- Hands the log records of other threads, and one of the caller's, to options.log.
 function box:log(level, message, fields)
-  local write = self.options.log
+  local write = self.options.log and writer_of(self.options.log)
   if not write then
     if level and level ~= "info" then
       io.stderr:write("postbox: ", level, ": ", message, "\n")
@@ -216,10 +233,11 @@ local transaction_rules = {
   retries = { types = { "number" }, default = 0, max = 100 },
 }
 
+-- What box:transaction returns, and what failed.
 local function run_once(self, o, fn)
   local connection, message, err = self:acquire()
   if not connection then
-    return { n = 3, nil, message, err }
+    return { n = 3, nil, message, err }, err
   end
   local tx = transaction.new(self, connection, o)
   local results = transaction.pack(transaction.call(tx, fn, tx))
@@ -235,7 +253,7 @@ local function run_once(self, o, fn)
   if done then
     return transaction.pack(transaction.values(results))
   end
-  return { n = 3, nil, message, err }
+  return { n = 3, nil, message, err }, err
 end
 
 local function may_retry(err)
@@ -264,10 +282,10 @@ function box:transaction(given, fn)
   if outer then
     return outer:transaction(fn)
   end
-  local results
+  local results, failure
   for _ = 0, o.retries do
-    results = run_once(self, o, fn)
-    if not (results[1] == nil and may_retry(results[3])) then
+    results, failure = run_once(self, o, fn)
+    if not may_retry(failure) then
       break
     end
   end
@@ -299,7 +317,8 @@ end
 local function direct(self)
   if self.settings.delivery == "direct" and not self.direct and not self.direct_failed then
     local message
-    self.direct, message = core.direct(self.config, self.settings.confirm == "readback")
+    self.direct, message = core.direct(self.config, self.settings.confirm == "readback",
+      self.settings.max_record_bytes)
     if not self.direct then
       self.direct_failed = true
       self:log("warning", "direct delivery cannot begin, so the relay publishes: " .. message)
@@ -308,18 +327,25 @@ local function direct(self)
   return self.direct
 end
 
--- After a commit: hands the events to direct delivery; relays of this process need not wait for
--- their next look.
-function box:published(batch)
-  if batch:count() == 0 then
-    return
-  end
+local function hand_over(self, batch)
   local sender = direct(self)
   if sender then
     sender:publish(batch)
   end
   for _, relay in ipairs(self.relays) do
     relay.native:wake()
+  end
+end
+
+-- After a commit: hands the events to direct delivery; relays of this process need not wait for
+-- their next look. What fails here takes nothing of the commit back.
+function box:published(batch)
+  if batch:count() == 0 then
+    return
+  end
+  local ok, err = pcall(hand_over, self, batch)
+  if not ok then
+    self:log("error", "the relay was not told of new events: " .. errors.text(err))
   end
 end
 

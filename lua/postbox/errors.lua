@@ -49,13 +49,19 @@ function errors.assert(value, message, err)
   error(err or errors.new("config", message or "failed"), 0)
 end
 
+--- Any value as text. Never raises, whatever __tostring does.
+function errors.text(value)
+  local ok, text = pcall(tostring, value)
+  return ok and type(text) == "string" and text or ("(a %s that has no text)"):format(type(value))
+end
+
 --- Any raised value as an error of postbox; its own stay as they are.
 -- @tparam string code for a value that is not one of postbox's errors
 function errors.wrap(code, value, traceback)
   if errors.is(value) then
     return value
   end
-  return errors.new(code, tostring(value), { cause = value, traceback = traceback })
+  return errors.new(code, errors.text(value), { cause = value, traceback = traceback })
 end
 
 return errors

@@ -15,6 +15,16 @@ local function idle_connection(box)
   return connection
 end
 
+-- Connections that are out. One whose coroutine was never finished is nobody's, and not counted
+-- any more once it is collected.
+local function count_out(box)
+  local count = 0
+  for _ in pairs(box.out) do
+    count = count + 1
+  end
+  return count
+end
+
 -- Once for each box: is the schema there, and do the settings agree with what was asked for?
 local function load_settings(box, connection)
   if box.settings then
@@ -35,7 +45,7 @@ function pool.acquire(box)
   end
   box:log()
   local connection = idle_connection(box)
-  if not connection and box.in_use >= box.options.pool_size then
+  if not connection and count_out(box) >= box.options.pool_size then
     return errors.fail(errors.new("full", ("all %d connections of the pool are in use: raise pool_size, or end "
       .. "transactions sooner"):format(box.options.pool_size), { retriable = true }))
   end
@@ -52,13 +62,13 @@ function pool.acquire(box)
     connection:close()
     return nil, message, err
   end
-  box.in_use = box.in_use + 1
+  box.out[connection] = true
   return connection
 end
 
 --- Gives a connection back; an open transaction on it is rolled back, a broken one is closed.
 function pool.give_back(box, connection)
-  box.in_use = box.in_use - 1
+  box.out[connection] = nil
   local status = connection:status()
   if status == "open" or status == "failed" then
     connection:rollback()

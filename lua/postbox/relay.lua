@@ -16,6 +16,7 @@ local EMPTY = 0.1  -- and at the outbox, with until_empty
 local rules = {
   lease = { types = { "number" }, default = 10, min = 1, max = 3600 },
   readback_timeout = { types = { "number" }, default = 30, min = 0.1, max = 86400 },
+  sweep = { types = { "number" }, default = 60, min = 0.1, max = 86400 },
   stop_timeout = { types = { "number" }, default = 10, min = 0.1, max = 3600 },
 }
 
@@ -23,11 +24,13 @@ local rules = {
 -- @tparam table box
 -- @tparam[opt] table given lease (seconds until a standby takes over from a relay that is gone,
 -- 10), readback_timeout (with confirm "readback": seconds until an unseen event is sent again,
--- 30), stop_timeout (seconds that run takes to end after a signal, 10)
+-- 30), sweep (seconds between looks for rows that the reading missed: an alarm, 60),
+-- stop_timeout (seconds that run takes to end after a signal, 10)
 -- @treturn table relay; or nil, message, err
 function relay.new(box, given)
   local o = options.check("box:relay", given, rules)
-  local native, message, err = core.relay(box.config, o)
+  local native, message, err = core.relay(box.config, { lease = o.lease,
+    readback_timeout = o.readback_timeout, sweep = o.sweep, create_topics = box.options.create_topics })
   if not native then
     return nil, message, err
   end
@@ -92,7 +95,8 @@ end
 
 --- What it is doing.
 -- @treturn table running active epoch position pending in_flight published removed parked released
--- repeats late gaps takeovers paused_topics stalled_partitions alarms last_error
+-- repeats late gaps takeovers paused_topics stalled_partitions alarms oldest
+-- (seconds since the oldest waiting row was written) last_error
 function relay:stats()
   return self.native:stats()
 end

@@ -50,15 +50,19 @@ function transaction.new(box, connection, options)
   }, metatable)
 end
 
+local function is_rollback(value)
+  return type(value) == "table" and rawget(value, 1) == ROLLBACK
+end
+
 local function traceback_of(value)
-  if type(value) == "table" and (value[1] == ROLLBACK or errors.is(value)) then
+  if is_rollback(value) then
     return value
   end
-  return errors.new("aborted", tostring(value), { cause = value, traceback = debug.traceback(tostring(value), 2) })
+  return errors.wrap("aborted", value, debug.traceback(errors.text(value), 2))
 end
 
 local function rolled_back(reason)
-  local text = reason == nil and "rolled back by tx:rollback" or tostring(reason)
+  local text = reason == nil and "rolled back by tx:rollback" or errors.text(reason)
   return errors.new("aborted", text, { cause = reason })
 end
 
@@ -74,17 +78,18 @@ function transaction.call(tx, fn, ...)
   set_current(tx.box, tx)
   local results = pack(xpcall(function() return fn(unpack(args, 1, args.n)) end, traceback_of))
   set_current(tx.box, before)
-  if not results[1] and results[2][1] == ROLLBACK then
-    return false, rolled_back(results[2].reason)
+  if results[1] then
+    return unpack(results, 1, results.n)
   end
-  return unpack(results, 1, results.n)
+  local raised = results[2] -- as Lua made it where there was no memory or stack for traceback_of
+  return false, is_rollback(raised) and rolled_back(raised.reason) or errors.wrap("aborted", raised)
 end
 
 local function run_after_commit(tx)
   for _, fn in ipairs(tx.after) do
     local ok, err = pcall(fn)
     if not ok then
-      tx.box:log("error", "a function given to tx:after_commit failed: " .. tostring(err))
+      tx.box:log("error", "a function given to tx:after_commit failed: " .. errors.text(err))
     end
   end
 end
@@ -194,6 +199,9 @@ function methods:transaction(fn)
   self:query("SAVEPOINT " .. name)
   local results = pack(transaction.call(self, fn, self))
   self.depth = self.depth - 1
+  if results[1] and self.connection:status() == "failed" then -- fn swallowed a statement's error
+    results = { n = 2, false, self.first_error or errors.new("aborted", "a statement failed") }
+  end
   if results[1] then
     self:query("RELEASE SAVEPOINT " .. name)
     return transaction.values(results)

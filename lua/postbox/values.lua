@@ -5,7 +5,6 @@
 -- integer. Tables are read raw: no metamethod is called. Errors name the place, such as
 -- `payload.items[3].price`.
 -- @module postbox.values
-local cjson = require "cjson"
 local core = require "postbox.core"
 
 local values = {}
@@ -26,8 +25,9 @@ describe("tombstone")
 -- Metatables that postbox.array may replace: they say the same.
 local array_marks = { [marks.array] = true }
 
--- OpenResty's cjson marks arrays in ways of its own, Debian's in none.
-if cjson.array_mt then
+-- OpenResty's cjson marks arrays in ways of its own, others in none; an application has one or not.
+local found, cjson = pcall(require, "cjson")
+if found and type(cjson) == "table" and cjson.array_mt then
   core.mark(cjson.array_mt, "array")
   core.mark(cjson.empty_array_mt, "empty_array")
   core.mark(cjson.empty_array, "empty_array")
@@ -72,8 +72,8 @@ function values.array(list)
   return setmetatable(list, marks.array)
 end
 
---- JSON null inside a payload, and what a null reads as: `cjson.null`.
-values.null = cjson.null
+--- JSON null inside a payload, and what a null reads as. It equals `cjson.null` and `ngx.null`.
+values.null = core.null
 
 --- A payload that makes a record with a null value, with which a compacted topic forgets the key.
 values.tombstone = setmetatable({}, marks.tombstone)

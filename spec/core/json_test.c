@@ -274,6 +274,70 @@ static void numbers_read_back(void) {
     pb_buffer_free(&b);
 }
 
+static bool reads_integer(const char *text, int64_t expected) {
+    const char *at = text;
+    int64_t integer = 0;
+    double number;
+    return pb_json_read_number(&at, &integer, &number) == PB_JSON_INTEGER && integer == expected &&
+           *at == '\0';
+}
+
+static bool reads_float(const char *text, double expected) {
+    const char *at = text;
+    int64_t integer;
+    double number = 0;
+    return pb_json_read_number(&at, &integer, &number) == PB_JSON_FLOAT &&
+           memcmp(&number, &expected, sizeof number) == 0 && *at == '\0';
+}
+
+static bool reads_beyond(const char *text) {
+    const char *at = text;
+    int64_t integer;
+    double number;
+    return pb_json_read_number(&at, &integer, &number) == PB_JSON_BEYOND && *at == '\0';
+}
+
+#define IS_INTEGER(text, value) CHECK(reads_integer(text, value))
+#define IS_FLOAT(text, value) CHECK(reads_float(text, value))
+
+static void reads_numbers(void) {
+    IS_INTEGER("0", 0);
+    IS_INTEGER("-0", 0);
+    IS_INTEGER("9007199254740993", INT64_C(9007199254740993));
+    IS_INTEGER("9223372036854775807", INT64_MAX);
+    IS_INTEGER("-9223372036854775808", INT64_MIN);
+    CHECK(reads_beyond("9223372036854775808") && reads_beyond("-9223372036854775809"));
+    CHECK(reads_beyond("18446744073709551616") && reads_beyond("123456789012345678901234567890"));
+    CHECK(reads_beyond("1e309") && reads_beyond("-1e99999999999999999999"));
+    IS_FLOAT("1.0", 1.0);
+    IS_FLOAT("-0.0", -0.0);
+    IS_FLOAT("1E+2", 100.0);
+    IS_FLOAT("19.99", 19.99);
+    IS_FLOAT("9007199254740993.0", 9007199254740992.0);
+    IS_FLOAT("1e23", 1e23);
+    IS_FLOAT("0.1000000000000000055511151231257827", 0.1);
+    IS_FLOAT("0.0000000000000000000000000000001", 1e-31);
+    IS_FLOAT("100000000000000000000000000e-26", 1.0);
+    IS_FLOAT("0e99999999999999999999", 0.0);
+    IS_FLOAT("1e-99999999999999999999", 0.0);
+    IS_FLOAT("4.9406564584124654e-324", DBL_TRUE_MIN);
+    IS_FLOAT("1.7976931348623157e308", DBL_MAX);
+    IS_FLOAT("9007199254740991e22", 9007199254740991e22);
+}
+
+/* Texts that nobody writes shortest, against the library's own reading. */
+static void numbers_read_as_strtod_reads(void) {
+    int wrong = 0;
+    for (int i = 0; i < 200000; i++) {
+        char text[64];
+        snprintf(text, sizeof text, "%u.%0*ue%d", (unsigned)(next_random() % 100000),
+                 1 + (int)(next_random() % 12), (unsigned)(next_random() % 1000000000),
+                 (int)(next_random() % 80) - 40);
+        wrong += !reads_float(text, strtod(text, NULL));
+    }
+    CHECK_INT(wrong, 0);
+}
+
 /* Where no locale with a comma is installed, this proves nothing and harms nothing. */
 static void ignores_the_locale(void) {
     static const char *const with_comma[] = {"de_DE.UTF-8", "de_DE.utf8", "fr_FR.UTF-8"};
@@ -282,6 +346,8 @@ static void ignores_the_locale(void) {
             break;
     IS_WRITTEN(1.5, "1.5");
     IS_WRITTEN(1.0 / 3, "0.3333333333333333");
+    IS_FLOAT("1.5", 1.5);
+    IS_FLOAT("0.333333333333333314829616256247", 1.0 / 3);
     setlocale(LC_ALL, "C");
 }
 
@@ -318,6 +384,8 @@ int main(void) {
     writes_strings();
     writes_numbers();
     numbers_read_back();
+    reads_numbers();
+    numbers_read_as_strtod_reads();
     ignores_the_locale();
     random_texts();
     return test_report();

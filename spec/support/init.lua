@@ -5,13 +5,14 @@
 -- without them they are started here, for this process.
 
 local client = require "postbox.testing.client"
+local core = require "postbox.core"
 local process = require "postbox.testing.process"
 local testing = require "postbox.testing"
 
 local support = {}
 
 local BROKER = os.getenv("POSTBOX_TEST_BROKER") or "mock"
-local POLL_SECONDS = "0.02"
+local POLL_SECONDS = 0.02
 
 local own = {} -- servers of this process
 local count = 0
@@ -73,33 +74,23 @@ function support.unique(name)
   return name .. "-" .. unique("-")
 end
 
-function support.sleep(seconds)
-  process.run { "sleep", tostring(seconds) }
-end
+--- Seconds of a clock that only goes forward; and a pause.
+support.clock, support.sleep = core.now, core.sleep
 
 --- Calls fn again and again until it returns a true value, and returns that. It may raise: the
 -- last error is told when the time is over.
 function support.eventually(seconds, fn)
-  local clock = support.clock
-  local deadline = clock() + seconds
+  local deadline = core.now() + seconds
   while true do
     local ok, value = pcall(fn)
     if ok and value then
       return value
     end
-    if clock() >= deadline then
+    if core.now() >= deadline then
       error(("not within %g s: %s"):format(seconds, tostring(ok and "no true value" or value)), 2)
     end
-    support.sleep(POLL_SECONDS)
+    core.sleep(POLL_SECONDS)
   end
-end
-
---- Seconds of the wall clock, with a fraction.
-function support.clock()
-  local file = assert(io.open("/proc/uptime", "r"))
-  local seconds = file:read("*n")
-  file:close()
-  return seconds
 end
 
 local function interpreter()

@@ -2,6 +2,7 @@
 -- The last line of a program that has the form "N passed, N failed[, N skipped]" are its counts;
 -- one that does not say so counts as one, by its status.
 
+local core = require "postbox.core"
 local process = require "postbox.testing.process"
 
 local jobs = {}
@@ -19,13 +20,6 @@ local function read_counts(output)
   return passed, failed, rest and tonumber(rest:match("(%d+) skipped")) or 0
 end
 
-local function clock()
-  local file = assert(io.open("/proc/uptime", "r"))
-  local seconds = file:read("*n")
-  file:close()
-  return seconds
-end
-
 --- Adds to the totals, and says so in one line.
 function jobs.count(name, passed, failed, skipped, note)
   local totals = jobs.totals
@@ -39,7 +33,7 @@ function jobs.count(name, passed, failed, skipped, note)
 end
 
 local function start(job)
-  job.started = clock()
+  job.started = core.now()
   job.process = process.start(job.command, { env = job.env, capture = true })
 end
 
@@ -59,7 +53,7 @@ local function finish(job, status)
   elseif status > 128 then
     print(("%s was ended by signal %d"):format(job.name, status - 128))
   end
-  jobs.count(job.name, passed, failed, skipped, ("(%.1f s)"):format(clock() - job.started))
+  jobs.count(job.name, passed, failed, skipped, ("(%.1f s)"):format(core.now() - job.started))
   job.process:kill_all("KILL") -- what it left behind
   job.process:close()
 end
@@ -70,7 +64,7 @@ local function look(job)
   if status then
     finish(job, status)
     return true
-  elseif clock() - job.started > job.limit then
+  elseif core.now() - job.started > job.limit then
     job.process:kill_all("KILL")
     job.process:wait(5)
     finish(job, nil)

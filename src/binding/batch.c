@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core.h"
 #include "failure.h"
 #include "json.h"
 

@@ -7,6 +7,5 @@
 
 pb_batch *pb_check_batch(lua_State *L, int index);
 pb_batch *pb_opt_batch(lua_State *L, int index); /* NULL for nil and none */
-void pb_open_batch(lua_State *L);
 
 #endif

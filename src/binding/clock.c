@@ -1,7 +1,7 @@
 /* core.now(): monotonic seconds; core.sleep(seconds). */
 #include "../core/clock.h"
 
-#include "compat.h"
+#include "core.h"
 
 #define LONGEST_SLEEP 86400.0
 
@@ -16,8 +16,6 @@ static int pause_for(lua_State *L) {
     pb_sleep(seconds);
     return 0;
 }
-
-void pb_open_clock(lua_State *L);
 
 void pb_open_clock(lua_State *L) {
     lua_pushcfunction(L, now);

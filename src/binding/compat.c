@@ -3,25 +3,13 @@
 #include <math.h>
 #include <string.h>
 
-int pb_absindex(lua_State *L, int index) {
-    return index > 0 || index <= LUA_REGISTRYINDEX ? index : lua_gettop(L) + index + 1;
-}
+#define EXACT_LIMIT 9007199254740992.0 /* 2^53: up to it doubles hold every integer */
 
 void pb_set_functions(lua_State *L, const luaL_Reg *functions) {
     for (; functions && functions->name; functions++) {
         lua_pushcfunction(L, functions->func);
         lua_setfield(L, -2, functions->name);
     }
-}
-
-void *pb_test_object(lua_State *L, int index, const char *class_name) {
-    void *object = lua_touserdata(L, index);
-    if (!object || !lua_getmetatable(L, index))
-        return NULL;
-    luaL_getmetatable(L, class_name);
-    bool same = lua_rawequal(L, -1, -2);
-    lua_pop(L, 2);
-    return same ? object : NULL;
 }
 
 bool pb_is_integer(lua_State *L, int index) {
@@ -32,7 +20,15 @@ bool pb_is_integer(lua_State *L, int index) {
         return true;
 #endif
     double n = lua_tonumber(L, index);
-    return n == floor(n) && fabs(n) <= 9007199254740992.0;
+    return n == floor(n) && fabs(n) <= EXACT_LIMIT;
+}
+
+void pb_push_i64(lua_State *L, int64_t number) {
+#if LUA_VERSION_NUM >= 503
+    lua_pushinteger(L, number);
+#else
+    lua_pushnumber(L, (lua_Number)number);
+#endif
 }
 
 void pb_register_class(lua_State *L, const char *class_name, const luaL_Reg *methods,

@@ -6,6 +6,7 @@
 #include <lua.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #if LUA_VERSION_NUM == 501
 #define lua_rawlen lua_objlen
@@ -15,10 +16,9 @@
 #endif
 
 /* Names of their own, because LuaJIT has some of these functions and plain 5.1 has none. */
-int pb_absindex(lua_State *L, int index);
 void pb_set_functions(lua_State *L, const luaL_Reg *functions); /* into the table on top */
-void *pb_test_object(lua_State *L, int index, const char *class_name); /* NULL: another type */
 bool pb_is_integer(lua_State *L, int index); /* a number without a fraction, exactly held */
+void pb_push_i64(lua_State *L, int64_t number); /* before 5.3 a double: exact up to 2^53 */
 
 /*
  * Classes: a metatable by name, methods apart from metamethods. A new object is zeroed and has

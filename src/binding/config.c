@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core.h"
 #include "failure.h"
 
 #define CONFIG_CLASS "postbox.config"
@@ -61,7 +62,7 @@ static void kafka_properties(lua_State *L, pb_config *values) {
     }
 }
 
-/* core.config{database, schema, kafka, insecure, prepare, *_timeout, max_record_bytes, queue_log} */
+/* core.config{database, schema, kafka, insecure, prepare, *_timeout, queue_log} */
 static int new_config(lua_State *L) {
     luaL_checktype(L, 1, LUA_TTABLE);
     pb_error err;
@@ -73,7 +74,6 @@ static int new_config(lua_State *L) {
         .connect_timeout = number_field(L, "connect_timeout"),
         .statement_timeout = number_field(L, "statement_timeout"),
         .lock_timeout = number_field(L, "lock_timeout"),
-        .max_record_bytes = (size_t)number_field(L, "max_record_bytes"),
     };
     kafka_properties(L, &values);
     pb_config **handle = pb_new_object(L, sizeof *handle, CONFIG_CLASS);

@@ -6,6 +6,5 @@
 #include "compat.h"
 
 pb_config *pb_check_config(lua_State *L, int index);
-void pb_open_config(lua_State *L);
 
 #endif

@@ -5,6 +5,7 @@
 
 #include "batch.h"
 #include "config.h"
+#include "core.h"
 #include "failure.h"
 #include "rows.h"
 
@@ -89,10 +90,8 @@ static int begin(lua_State *L) {
         lua_getfield(L, 2, "idle_timeout");
         options.idle_timeout = luaL_optnumber(L, -1, 0);
     }
-    if (pb_session_begin(session, &options, &err) != 0)
-        return pb_push_failure(L, &err);
-    lua_pushboolean(L, 1);
-    return 1;
+    int failed = pb_session_begin(session, &options, &err);
+    return pb_push_outcome(L, failed, &err);
 }
 
 /* connection:commit([batch [, direct_seconds [, one_trip]]]) -> true, or nil, message, err */
@@ -100,18 +99,14 @@ static int commit(lua_State *L) {
     pb_session *session = pb_check_session(L, 1);
     pb_commit options = {pb_opt_batch(L, 2), luaL_optnumber(L, 3, 0), lua_toboolean(L, 4)};
     pb_error err;
-    if (pb_session_commit(session, &options, &err) != 0)
-        return pb_push_failure(L, &err);
-    lua_pushboolean(L, 1);
-    return 1;
+    int failed = pb_session_commit(session, &options, &err);
+    return pb_push_outcome(L, failed, &err);
 }
 
 static int rollback(lua_State *L) {
     pb_error err;
-    if (pb_session_rollback(pb_check_session(L, 1), &err) != 0)
-        return pb_push_failure(L, &err);
-    lua_pushboolean(L, 1);
-    return 1;
+    int failed = pb_session_rollback(pb_check_session(L, 1), &err);
+    return pb_push_outcome(L, failed, &err);
 }
 
 /* connection:status() -> "idle", "open", "failed" or "lost" */
@@ -134,10 +129,8 @@ static int script(lua_State *L) {
     double seconds = luaL_optnumber(L, 3, 0);
     pb_error err;
     double deadline = pb_pg_deadline(pg) + seconds;
-    if (pb_pg_script(pg, sql, deadline, &err) != 0)
-        return pb_push_failure(L, &err);
-    lua_pushboolean(L, 1);
-    return 1;
+    int failed = pb_pg_script(pg, sql, deadline, &err);
+    return pb_push_outcome(L, failed, &err);
 }
 
 static int close_connection(lua_State *L) {

@@ -8,6 +8,5 @@
 /* Raises where the connection is closed or was made before a fork. */
 pb_session *pb_check_session(lua_State *L, int index);
 pb_pg *pb_check_connection(lua_State *L, int index);
-void pb_open_connection(lua_State *L);
 
 #endif

@@ -13,6 +13,7 @@
 #include "../core/inbox.h"
 #include "config.h"
 #include "connection.h"
+#include "core.h"
 #include "failure.h"
 #include "record.h"
 
@@ -39,13 +40,6 @@ static consumer *check(lua_State *L, int index) {
     }
     pb_check_process(L, c->pid, "consumer");
     return c;
-}
-
-static int answer(lua_State *L, int failed, const pb_error *err) {
-    if (failed)
-        return pb_push_failure(L, err);
-    lua_pushboolean(L, 1);
-    return 1;
 }
 
 /* The strings of the list at `index`, which stay anchored in it; in memory that Lua collects. */
@@ -142,7 +136,7 @@ static int settle(lua_State *L) {
     pb_error err;
     int failed = pb_consumer_settle(c->native, &held->intake, &err);
     pb_intake_emptied(held);
-    return answer(L, failed, &err);
+    return pb_push_outcome(L, failed, &err);
 }
 
 /* consumer:commit([seconds]): waits so long for the answer; without, in the background */
@@ -150,8 +144,8 @@ static int commit(lua_State *L) {
     consumer *c = check(L, 1);
     pb_error err;
     double seconds = luaL_optnumber(L, 2, 0);
-    return answer(L, pb_consumer_commit(c->native, seconds > 0 ? pb_now() + seconds : 0, &err),
-                  &err);
+    int failed = pb_consumer_commit(c->native, seconds > 0 ? pb_now() + seconds : 0, &err);
+    return pb_push_outcome(L, failed, &err);
 }
 
 static int lost(lua_State *L) {
@@ -177,10 +171,7 @@ static int hold_all(lua_State *L) {
     return 0;
 }
 
-/*
- * consumer:starts(intake) -> list of the records that are the first of their partition, or
- * nothing
- */
+/* consumer:starts(intake) -> list of the records that begin their partition, or nothing */
 static int starts(lua_State *L) {
     check(L, 1);
     pb_intake *intake = &pb_check_intake(L, 2)->intake;
@@ -203,12 +194,6 @@ static int started(lua_State *L) {
     return 0;
 }
 
-static int is_ours(lua_State *L) {
-    check(L, 1);
-    lua_pushboolean(L, pb_record_is_ours(pb_check_record(L, 3, pb_check_intake(L, 2))));
-    return 1;
-}
-
 /* consumer:claim(connection, intake [, i]): all records, or that one */
 static int claim(lua_State *L) {
     consumer *c = check(L, 1);
@@ -220,22 +205,24 @@ static int claim(lua_State *L) {
         first = (size_t)(pb_check_record(L, 4, held) - held->intake.records);
         count = 1;
     }
-    return answer(L, pb_inbox_claim(c->inbox, session, &held->intake, first, count, &err), &err);
+    int failed = pb_inbox_claim(c->inbox, session, &held->intake, first, count, &err);
+    return pb_push_outcome(L, failed, &err);
 }
 
 static int mark_dead(lua_State *L) {
     consumer *c = check(L, 1);
     pb_record *record = pb_check_record(L, 4, pb_check_intake(L, 3));
     pb_error err;
-    return answer(L, pb_inbox_mark_dead(c->inbox, pb_check_session(L, 2), record, &err), &err);
+    int failed = pb_inbox_mark_dead(c->inbox, pb_check_session(L, 2), record, &err);
+    return pb_push_outcome(L, failed, &err);
 }
 
 static int make_days(lua_State *L) {
     consumer *c = check(L, 1);
     pb_held_intake *held = pb_check_intake(L, 3);
     pb_error err;
-    return answer(L, pb_inbox_make_days(c->inbox, pb_check_session(L, 2), &held->intake, &err),
-                  &err);
+    int failed = pb_inbox_make_days(c->inbox, pb_check_session(L, 2), &held->intake, &err);
+    return pb_push_outcome(L, failed, &err);
 }
 
 static pb_bytes optional_bytes(lua_State *L, int index, const char *field) {
@@ -262,7 +249,7 @@ static int dead_letter(lua_State *L) {
         .group = c->group,
         .attempts = (int)luaL_optinteger(L, 5, 0),
     };
-    return answer(L, pb_dead_letter_send(c->letters, record, &reason, &err), &err);
+    return pb_push_outcome(L, pb_dead_letter_send(c->letters, record, &reason, &err), &err);
 }
 
 static void add_partition(void *arg, const char *topic, int32_t partition) {
@@ -308,11 +295,10 @@ static int topic(lua_State *L) {
 static int create_topic(lua_State *L) {
     consumer *c = check(L, 1);
     pb_error err;
-    int failed = pb_consumer_create_topic(c->native, luaL_checkstring(L, 2),
-                                          (int)luaL_checkinteger(L, 3), (int)luaL_checkinteger(L,
-                                                                                               4),
-                                          luaL_checknumber(L, 5), &err);
-    return answer(L, failed, &err);
+    int partitions = (int)luaL_checkinteger(L, 3), replication = (int)luaL_checkinteger(L, 4);
+    int failed = pb_consumer_create_topic(c->native, luaL_checkstring(L, 2), partitions,
+                                          replication, luaL_checknumber(L, 5), &err);
+    return pb_push_outcome(L, failed, &err);
 }
 
 static void drop(consumer *c, double seconds) {
@@ -352,19 +338,16 @@ static int text(lua_State *L) {
 }
 
 static const luaL_Reg methods[] = {
-    {"intake", new_intake},   {"poll", poll_records},         {"settle", settle},
-    {"commit", commit},       {"lost", lost},                 {"give_up", give_up},
-    {"hold", hold},           {"hold_all", hold_all},         {"starts", starts},
-    {"is_ours", is_ours},     {"claim", claim},               {"mark_dead", mark_dead},
-    {"started", started},
-    {"make_days", make_days}, {"dead_letter", dead_letter},   {"partitions", partitions},
-    {"joined", joined},       {"waiting", waiting},           {"topic", topic},
-    {"close", close_consumer}, {"create_topic", create_topic}, {NULL, NULL},
+    {"intake", new_intake},         {"poll", poll_records},   {"settle", settle},
+    {"commit", commit},             {"lost", lost},           {"give_up", give_up},
+    {"hold", hold},                 {"hold_all", hold_all},   {"starts", starts},
+    {"started", started},           {"claim", claim},         {"mark_dead", mark_dead},
+    {"make_days", make_days},       {"dead_letter", dead_letter}, {"partitions", partitions},
+    {"joined", joined},             {"waiting", waiting},     {"topic", topic},
+    {"create_topic", create_topic}, {"close", close_consumer}, {NULL, NULL},
 };
 static const luaL_Reg metamethods[] = {
     {"__gc", close_consumer}, {"__tostring", text}, {NULL, NULL}};
-
-void pb_open_consumer(lua_State *L);
 
 void pb_open_consumer(lua_State *L) {
     pb_register_class(L, CONSUMER_CLASS, methods, metamethods);

@@ -1,19 +1,5 @@
-/* The module postbox.core: one function a file adds what that file binds. */
-#include "compat.h"
-
-void pb_open_failure(lua_State *L);
-void pb_open_config(lua_State *L);
-void pb_open_json(lua_State *L);
-void pb_open_pin(lua_State *L);
-void pb_open_testing(lua_State *L);
-void pb_open_connection(lua_State *L);
-void pb_open_batch(lua_State *L);
-void pb_open_rows(lua_State *L);
-void pb_open_relay(lua_State *L);
-void pb_open_direct(lua_State *L);
-void pb_open_signals(lua_State *L);
-void pb_open_clock(lua_State *L);
-void pb_open_consumer(lua_State *L);
+/* The module postbox.core. */
+#include "core.h"
 
 __attribute__((visibility("default"))) int luaopen_postbox_core(lua_State *L);
 

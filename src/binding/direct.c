@@ -5,6 +5,7 @@
 
 #include "batch.h"
 #include "config.h"
+#include "core.h"
 #include "failure.h"
 
 #define DIRECT_CLASS "postbox.direct"
@@ -19,7 +20,8 @@ static int new_direct(lua_State *L) {
     pb_config *config = pb_check_config(L, 1);
     handle *h = pb_new_object(L, sizeof *h, DIRECT_CLASS);
     h->process = getpid();
-    h->direct = pb_direct_new(config, lua_toboolean(L, 2), &err);
+    double largest = luaL_checknumber(L, 3);
+    h->direct = pb_direct_new(config, lua_toboolean(L, 2), (size_t)largest, &err);
     return h->direct ? 1 : pb_push_failure(L, &err);
 }
 
@@ -36,14 +38,12 @@ static int stop(lua_State *L) {
     pb_error err;
     handle *h = luaL_checkudata(L, 1, DIRECT_CLASS);
     pb_check_process(L, (int)h->process, "direct");
-    if (h->direct && pb_direct_stop(h->direct, luaL_checknumber(L, 2), &err) != 0)
-        return pb_push_failure(L, &err);
-    lua_pushboolean(L, 1);
-    return 1;
+    int failed = h->direct ? pb_direct_stop(h->direct, luaL_checknumber(L, 2), &err) : 0;
+    return pb_push_outcome(L, failed, &err);
 }
 
 static void set_count(lua_State *L, const char *name, int64_t value) {
-    lua_pushinteger(L, (lua_Integer)value);
+    pb_push_i64(L, value);
     lua_setfield(L, -2, name);
 }
 

@@ -3,6 +3,8 @@
 #include <sys/types.h>
 #include <unistd.h>
 
+#include "core.h"
+
 #define ERROR_CLASS "postbox.error"
 
 static void set_text(lua_State *L, const char *field, const char *text) {
@@ -29,6 +31,13 @@ int pb_push_failure(lua_State *L, const pb_error *err) {
     lua_pushstring(L, err->message);
     pb_push_error(L, err);
     return 3;
+}
+
+int pb_push_outcome(lua_State *L, int failed, const pb_error *err) {
+    if (failed)
+        return pb_push_failure(L, err);
+    lua_pushboolean(L, 1);
+    return 1;
 }
 
 int pb_raise(lua_State *L, const pb_error *err) {

@@ -1,4 +1,4 @@
-/* Lua values as JSON text, and what `publish` takes as a payload. */
+/* Lua values as JSON text and back, and what `publish` takes as a payload. */
 #ifndef PB_BINDING_JSON_H
 #define PB_BINDING_JSON_H
 
@@ -24,6 +24,14 @@ int pb_json_encode(lua_State *L, int index, pb_buffer *out, pb_error *err);
 
 /* The same for the payload of an event: what kind it is, and its bytes added to `out`. */
 int pb_read_payload(lua_State *L, int index, pb_buffer *out, pb_payload_kind *kind, pb_error *err);
+
+/*
+ * Pushes the value of the JSON text at `index`, which is a string: objects and arrays are tables,
+ * an empty array is marked as one, null is a lightuserdata NULL. Integers are exact or, where this
+ * Lua cannot hold them, strings of their digits. Of members of one name the last counts. -1 and a
+ * `config` error, and nothing pushed, where it is no JSON. Raises only Lua's own out of memory.
+ */
+int pb_json_decode(lua_State *L, int index, pb_error *err);
 
 /* Whether the value at `index` is postbox.bytes; the slice lives as long as that value. */
 bool pb_test_bytes(lua_State *L, int index, pb_bytes *value);

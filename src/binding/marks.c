@@ -3,6 +3,7 @@
 #include "compat.h"
 
 #define MARKS "postbox.marks" /* in the registry: metatable or lightuserdata -> pb_mark */
+#define ARRAY_CLASS "postbox.array"
 
 static const struct {
     const char *name, *class_name;
@@ -11,7 +12,7 @@ static const struct {
     {"raw", "postbox.raw", PB_MARK_RAW},
     {"bytes", "postbox.bytes", PB_MARK_BYTES},
     {"tombstone", "postbox.tombstone", PB_MARK_TOMBSTONE},
-    {"array", "postbox.array", PB_MARK_ARRAY},
+    {"array", ARRAY_CLASS, PB_MARK_ARRAY},
 };
 
 pb_mark pb_mark_of(lua_State *L, int index) {
@@ -25,6 +26,11 @@ pb_mark pb_mark_of(lua_State *L, int index) {
     pb_mark mark = (pb_mark)lua_tointeger(L, -1); /* nil is 0 is none */
     lua_pop(L, 2);
     return mark;
+}
+
+void pb_mark_array(lua_State *L) {
+    luaL_getmetatable(L, ARRAY_CLASS);
+    lua_setmetatable(L, -2);
 }
 
 /* core.mark(value, "array" | "empty_array"): another library's mark counts as well */

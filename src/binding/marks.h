@@ -19,6 +19,8 @@ typedef enum pb_mark {
 /* The mark of the table or lightuserdata at `index`. Needs 3 slots of the Lua stack. */
 pb_mark pb_mark_of(lua_State *L, int index);
 
+void pb_mark_array(lua_State *L); /* the table on top, as postbox.array does */
+
 /* Adds `marks` (name -> metatable) and `mark` to the module table on top. */
 void pb_open_marks(lua_State *L);
 

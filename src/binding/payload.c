@@ -51,6 +51,14 @@ static int encode(lua_State *L) {
     return result == 0 ? 1 : pb_push_failure(L, &err);
 }
 
+/* core.decode(text) -> value | nil, message, err */
+static int decode(lua_State *L) {
+    pb_error err;
+    luaL_checkstring(L, 1);
+    lua_settop(L, 1);
+    return pb_json_decode(L, 1, &err) == 0 ? 1 : pb_push_failure(L, &err);
+}
+
 /* core.check_json(text) -> true | nil, message, err */
 static int check_json(lua_State *L) {
     pb_bytes text;
@@ -85,6 +93,7 @@ static int partition_of(lua_State *L) {
 void pb_open_json(lua_State *L) {
     static const luaL_Reg functions[] = {
         {"encode", encode},
+        {"decode", decode},
         {"check_json", check_json},
         {"new_id", new_id},
         {"partition_of", partition_of},
@@ -92,4 +101,6 @@ void pb_open_json(lua_State *L) {
     };
     pb_open_marks(L);
     pb_set_functions(L, functions);
+    lua_pushlightuserdata(L, NULL); /* core.null, which is what cjson's null and ngx.null are too */
+    lua_setfield(L, -2, "null");
 }

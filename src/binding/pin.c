@@ -4,9 +4,7 @@
  */
 #include <dlfcn.h>
 
-#include "compat.h"
-
-void pb_open_pin(lua_State *L);
+#include "core.h"
 
 void pb_open_pin(lua_State *L) {
     Dl_info module;

@@ -50,14 +50,6 @@ static void push_bytes(lua_State *L, pb_bytes bytes) {
         lua_pushnil(L);
 }
 
-static void push_i64(lua_State *L, int64_t number) {
-#if LUA_VERSION_NUM >= 503
-    lua_pushinteger(L, number);
-#else
-    lua_pushnumber(L, (lua_Number)number); /* exact up to 2^53 */
-#endif
-}
-
 /* A table by name; of several headers of one name the last. A null value is an empty string. */
 static void push_headers(lua_State *L, const pb_record *record) {
     const char *name;
@@ -86,7 +78,7 @@ static void push_field(lua_State *L, const pb_record *record, int field) {
     case 5: push_headers(L, record); break;
     case 6: lua_pushstring(L, pb_record_topic(record)); break;
     case 7: lua_pushinteger(L, pb_record_partition(record)); break;
-    case 8: push_i64(L, pb_record_offset(record)); break;
+    case 8: pb_push_i64(L, pb_record_offset(record)); break;
     case 9: lua_pushnumber(L, (lua_Number)pb_record_timestamp(record) / 1000); break;
     default: push_traceparent(L, record); break;
     }
@@ -118,10 +110,7 @@ static int serial(lua_State *L) {
     return 1;
 }
 
-/*
- * intake:next(i) -> index and handler of the next record that was claimed; nothing behind the
- * last
- */
+/* intake:next(i) -> number and handler of the next claimed record; nothing behind the last */
 static int next_claimed(lua_State *L) {
     pb_intake *intake = &pb_check_intake(L, 1)->intake;
     for (size_t i = (size_t)luaL_checkinteger(L, 2); i < intake->count; i++) {
@@ -171,10 +160,7 @@ static int finish(lua_State *L) {
     return 1;
 }
 
-/*
- * intake:reopen(): the transaction was rolled back, nothing is claimed. intake:reopen(i): that
- * one
- */
+/* intake:reopen([i]): the transaction was rolled back; nothing, or not that one, is claimed */
 static int reopen(lua_State *L) {
     pb_held_intake *held = pb_check_intake(L, 1);
     size_t first = 0, behind = held->intake.count;
@@ -188,7 +174,7 @@ static int reopen(lua_State *L) {
     return 0;
 }
 
-/* intake:why(i) -> why a record cannot be read */
+/* intake:why(i, codec number) -> why a record cannot be read */
 static int why(lua_State *L) {
     pb_record *record = pb_check_record(L, 2, pb_check_intake(L, 1));
     pb_buffer scratch = {0};

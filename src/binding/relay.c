@@ -1,9 +1,10 @@
-/* Class postbox.relay: core.relay(config, { lease =, readback_timeout = }). */
+/* Class postbox.relay: core.relay(config, { lease, readback_timeout, sweep, create_topics }). */
 #include "../core/relay.h"
 
 #include <unistd.h>
 
 #include "config.h"
+#include "core.h"
 #include "failure.h"
 
 #define RELAY_CLASS "postbox.relay"
@@ -24,11 +25,23 @@ static pb_relay *check(lua_State *L) {
     return h->relay;
 }
 
-static double seconds_field(lua_State *L, int index, const char *name, double otherwise) {
+static double number_field(lua_State *L, int index, const char *name, double otherwise) {
     lua_getfield(L, index, name);
     double value = luaL_optnumber(L, -1, otherwise);
     lua_pop(L, 1);
     return value;
+}
+
+/* create_topics = { partitions =, replication = } */
+static void read_create_topics(lua_State *L, int index, pb_relay_options *options) {
+    lua_getfield(L, index, "create_topics");
+    if (!lua_isnil(L, -1)) {
+        luaL_checktype(L, -1, LUA_TTABLE);
+        options->partitions = (int)number_field(L, lua_gettop(L), "partitions", 1);
+        options->replication =
+            (int)number_field(L, lua_gettop(L), "replication", options->replication);
+    }
+    lua_pop(L, 1);
 }
 
 static int new_relay(lua_State *L) {
@@ -37,9 +50,11 @@ static int new_relay(lua_State *L) {
     pb_relay_options options = pb_relay_defaults();
     if (!lua_isnoneornil(L, 2)) {
         luaL_checktype(L, 2, LUA_TTABLE);
-        options.lease = seconds_field(L, 2, "lease", options.lease);
+        options.lease = number_field(L, 2, "lease", options.lease);
         options.readback_timeout =
-            seconds_field(L, 2, "readback_timeout", options.readback_timeout);
+            number_field(L, 2, "readback_timeout", options.readback_timeout);
+        options.sweep = number_field(L, 2, "sweep", options.sweep);
+        read_create_topics(L, 2, &options);
     }
     handle *h = pb_new_object(L, sizeof *h, RELAY_CLASS);
     h->process = getpid();
@@ -49,18 +64,14 @@ static int new_relay(lua_State *L) {
 
 static int start(lua_State *L) {
     pb_error err;
-    if (pb_relay_start(check(L), &err) != 0)
-        return pb_push_failure(L, &err);
-    lua_pushboolean(L, 1);
-    return 1;
+    int failed = pb_relay_start(check(L), &err);
+    return pb_push_outcome(L, failed, &err);
 }
 
 static int stop(lua_State *L) {
     pb_error err;
-    if (pb_relay_stop(check(L), luaL_checknumber(L, 2), &err) != 0)
-        return pb_push_failure(L, &err);
-    lua_pushboolean(L, 1);
-    return 1;
+    int failed = pb_relay_stop(check(L), luaL_checknumber(L, 2), &err);
+    return pb_push_outcome(L, failed, &err);
 }
 
 static int wake(lua_State *L) {
@@ -71,11 +82,12 @@ static int wake(lua_State *L) {
 }
 
 static void set_number(lua_State *L, const char *name, int64_t value) {
-    lua_pushnumber(L, (lua_Number)value);
-#if LUA_VERSION_NUM >= 503
-    lua_pop(L, 1);
-    lua_pushinteger(L, (lua_Integer)value);
-#endif
+    pb_push_i64(L, value);
+    lua_setfield(L, -2, name);
+}
+
+static void set_seconds(lua_State *L, const char *name, double value) {
+    lua_pushnumber(L, value);
     lua_setfield(L, -2, name);
 }
 
@@ -105,6 +117,7 @@ static int stats(lua_State *L) {
     set_number(L, "paused_topics", s.paused_topics);
     set_number(L, "stalled_partitions", s.stalled_partitions);
     set_number(L, "alarms", s.alarms);
+    set_seconds(L, "oldest", s.oldest);
     if (s.last_error[0]) {
         lua_pushstring(L, s.last_error);
         lua_setfield(L, -2, "last_error");

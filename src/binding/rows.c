@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../core/json.h"
 #include "json.h"
 
 #define RESULT_CLASS "postbox.result"
@@ -12,20 +13,21 @@
 
 static int read_number(lua_State *L, int index, char *text, pb_error *err) {
     double n = lua_tonumber(L, index);
+    pb_buffer out = {0};
 #if LUA_VERSION_NUM >= 503
     if (lua_isinteger(L, index)) {
         snprintf(text, PB_NUMBER_TEXT, "%lld", (long long)lua_tointeger(L, index));
         return 0;
     }
 #endif
-    if (isnan(n) || isinf(n))
+    if (!pb_json_write_number(&out, n)) {
         snprintf(text, PB_NUMBER_TEXT, "%s", isnan(n) ? "NaN" : n > 0 ? "Infinity" : "-Infinity");
-    else if (n == floor(n) && fabs(n) <= EXACT)
-        snprintf(text, PB_NUMBER_TEXT, "%.0f", n == 0 ? 0.0 : n);
-    else
-        snprintf(text, PB_NUMBER_TEXT, "%.17g", n);
-    (void)err;
-    return 0;
+        return 0;
+    }
+    bool failed = out.failed;
+    snprintf(text, PB_NUMBER_TEXT, "%.*s", (int)out.length, failed ? "" : out.data);
+    pb_buffer_free(&out);
+    return failed ? pb_fail_memory(err, "a parameter") : 0;
 }
 
 static int read_text(lua_State *L, int index, int place, pb_param *param, pb_error *err) {
@@ -57,7 +59,7 @@ static int read_param(lua_State *L, int index, int place, pb_param *param, char 
         return 0;
     case LUA_TSTRING:
         return read_text(L, index, place, param, err);
-    case LUA_TLIGHTUSERDATA: /* cjson's null, which is postbox.null */
+    case LUA_TLIGHTUSERDATA: /* postbox.null, and cjson's */
         if (lua_touserdata(L, index) == NULL) {
             *param = pb_param_null();
             return 0;
@@ -106,17 +108,42 @@ static int hex_digit(char c) {
     return c <= '9' ? c - '0' : (c | 32) - 'a' + 10;
 }
 
-/* bytea comes as \x and two digits a byte, in every version that we support. */
+/* \x and two digits a byte; or, where the database says bytea_output = escape, \\ and \ooo. */
 static void push_bytea(lua_State *L, const char *text, int length) {
+    bool is_hex = length >= 2 && text[0] == '\\' && text[1] == 'x';
     luaL_Buffer b;
-    if (length < 2 || text[0] != '\\' || text[1] != 'x') {
-        lua_pushlstring(L, text, (size_t)length);
-        return;
-    }
     luaL_buffinit(L, &b);
-    for (int i = 2; i + 1 < length; i += 2)
-        luaL_addchar(&b, (char)(hex_digit(text[i]) << 4 | hex_digit(text[i + 1])));
+    for (int i = is_hex ? 2 : 0; i < length;) {
+        const char *at = text + i;
+        if (is_hex && i + 1 < length) {
+            luaL_addchar(&b, (char)(hex_digit(at[0]) << 4 | hex_digit(at[1])));
+            i += 2;
+        } else if (at[0] == '\\' && i + 3 < length && at[1] != '\\') {
+            luaL_addchar(&b, (char)((at[1] - '0') << 6 | (at[2] - '0') << 3 | (at[3] - '0')));
+            i += 4;
+        } else {
+            luaL_addchar(&b, at[0]);
+            i += at[0] == '\\' ? 2 : 1;
+        }
+    }
     luaL_pushresult(&b);
+}
+
+/* Not by strtod, for which a number may have a comma where the program's locale says so. */
+static void push_float(lua_State *L, const char *text) {
+    int64_t integer = 0;
+    double number = 0;
+    bool is_word = strpbrk(text, "Ny") != NULL; /* NaN, Infinity */
+    switch (is_word ? PB_JSON_BEYOND : pb_json_read_number(&text, &integer, &number)) {
+    case PB_JSON_INTEGER:
+        lua_pushnumber(L, (lua_Number)integer);
+        break;
+    case PB_JSON_FLOAT:
+        lua_pushnumber(L, number);
+        break;
+    default: /* words, and integers of many digits: nothing in them that a locale changes */
+        lua_pushnumber(L, strtod(text, NULL));
+    }
 }
 
 static void push_value(lua_State *L, const PGresult *result, int row, int column) {
@@ -131,7 +158,7 @@ static void push_value(lua_State *L, const PGresult *result, int row, int column
         push_integer(L, text);
         break;
     case PB_OID_FLOAT8:
-        lua_pushnumber(L, strtod(text, NULL));
+        push_float(L, text);
         break;
     case PB_OID_BYTEA:
         push_bytea(L, text, pb_result_length(result, row, column));

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "../core/clock.h"
+#include "core.h"
 #include "failure.h"
 
 #define SIGNALS_CLASS "postbox.signals"

@@ -8,7 +8,7 @@
 #include "../core/mock.h"
 #include "../core/probe.h"
 #include "../core/process.h"
-#include "compat.h"
+#include "core.h"
 #include "failure.h"
 
 #define MOCK_CLASS "postbox.mock"
@@ -16,15 +16,6 @@
 #define RECORDS_CLASS "postbox.records"
 #define PROCESS_CLASS "postbox.process"
 #define HEADERS_LIMIT 256
-
-void pb_open_testing(lua_State *L);
-
-static int done(lua_State *L, int failed, const pb_error *err) {
-    if (failed)
-        return pb_push_failure(L, err);
-    lua_pushboolean(L, 1);
-    return 1;
-}
 
 static void *check_open(lua_State *L, const char *class_name) {
     void **handle = luaL_checkudata(L, 1, class_name);
@@ -51,41 +42,46 @@ static int mock_bootstrap(lua_State *L) {
 static int mock_create_topic(lua_State *L) { /* name, partitions */
     pb_error err;
     pb_mock *mock = check_open(L, MOCK_CLASS);
-    return done(L, pb_mock_create_topic(mock, luaL_checkstring(L, 2), (int)luaL_checkinteger(L, 3), &err),
-                &err);
+    int failed = pb_mock_create_topic(mock, luaL_checkstring(L, 2), (int)luaL_checkinteger(L, 3),
+                                      &err);
+    return pb_push_outcome(L, failed, &err);
 }
 
 static int mock_fail_topic(lua_State *L) { /* topic, error or nil */
     pb_error err;
     pb_mock *mock = check_open(L, MOCK_CLASS);
-    return done(L, pb_mock_fail_topic(mock, luaL_checkstring(L, 2), luaL_optstring(L, 3, NULL), &err),
-                &err);
+    int failed = pb_mock_fail_topic(mock, luaL_checkstring(L, 2), luaL_optstring(L, 3, NULL), &err);
+    return pb_push_outcome(L, failed, &err);
 }
 
 static int mock_fail_requests(lua_State *L) { /* request, error, count */
     pb_error err;
     pb_mock *mock = check_open(L, MOCK_CLASS);
-    return done(L, pb_mock_fail_requests(mock, luaL_checkstring(L, 2), luaL_checkstring(L, 3),
-                                         (int)luaL_checkinteger(L, 4), &err), &err);
+    int failed = pb_mock_fail_requests(mock, luaL_checkstring(L, 2), luaL_checkstring(L, 3),
+                                       (int)luaL_checkinteger(L, 4), &err);
+    return pb_push_outcome(L, failed, &err);
 }
 
 static int mock_set_leader(lua_State *L) { /* topic, partition, broker or 0 */
     pb_error err;
     pb_mock *mock = check_open(L, MOCK_CLASS);
-    return done(L, pb_mock_set_leader(mock, luaL_checkstring(L, 2), (int32_t)luaL_checkinteger(L, 3),
-                                      (int)luaL_checkinteger(L, 4), &err), &err);
+    int failed = pb_mock_set_leader(mock, luaL_checkstring(L, 2), (int32_t)luaL_checkinteger(L, 3),
+                                    (int)luaL_checkinteger(L, 4), &err);
+    return pb_push_outcome(L, failed, &err);
 }
 
 static int mock_set_down(lua_State *L) { /* broker or 0, down */
     pb_error err;
     pb_mock *mock = check_open(L, MOCK_CLASS);
-    return done(L, pb_mock_set_down(mock, (int)luaL_checkinteger(L, 2), lua_toboolean(L, 3), &err), &err);
+    int failed = pb_mock_set_down(mock, (int)luaL_checkinteger(L, 2), lua_toboolean(L, 3), &err);
+    return pb_push_outcome(L, failed, &err);
 }
 
 static int mock_set_round_trip(lua_State *L) { /* seconds */
     pb_error err;
     pb_mock *mock = check_open(L, MOCK_CLASS);
-    return done(L, pb_mock_set_round_trip(mock, luaL_checknumber(L, 2), &err), &err);
+    int failed = pb_mock_set_round_trip(mock, luaL_checknumber(L, 2), &err);
+    return pb_push_outcome(L, failed, &err);
 }
 
 static int mock_close(lua_State *L) {
@@ -108,8 +104,9 @@ static int new_probe(lua_State *L) { /* core.probe(bootstrap) */
 static int probe_create_topic(lua_State *L) { /* name, partitions, seconds */
     pb_error err;
     pb_probe *probe = check_open(L, PROBE_CLASS);
-    return done(L, pb_probe_create_topic(probe, luaL_checkstring(L, 2), (int)luaL_checkinteger(L, 3),
-                                         luaL_checknumber(L, 4), &err), &err);
+    int failed = pb_probe_create_topic(probe, luaL_checkstring(L, 2),
+                                       (int)luaL_checkinteger(L, 3), luaL_checknumber(L, 4), &err);
+    return pb_push_outcome(L, failed, &err);
 }
 
 static pb_bytes optional_bytes(lua_State *L, int index) {
@@ -119,7 +116,8 @@ static pb_bytes optional_bytes(lua_State *L, int index) {
     return bytes;
 }
 
-static int probe_send(lua_State *L) { /* topic, partition, key, value, timestamp, {name, value, ...} */
+/* topic, partition, key, value, timestamp, {name, value, ...} */
+static int probe_send(lua_State *L) {
     pb_error err;
     pb_bytes headers[2 * HEADERS_LIMIT];
     pb_probe *probe = check_open(L, PROBE_CLASS);
@@ -136,13 +134,15 @@ static int probe_send(lua_State *L) { /* topic, partition, key, value, timestamp
         headers[i] = lua_toboolean(L, -1) ? optional_bytes(L, -1) : PB_ABSENT; /* false: null */
         lua_pop(L, 1); /* the table keeps it alive */
     }
-    return done(L, pb_probe_send(probe, topic, &record, headers, count / 2, &err), &err);
+    int failed = pb_probe_send(probe, topic, &record, headers, count / 2, &err);
+    return pb_push_outcome(L, failed, &err);
 }
 
 static int probe_flush(lua_State *L) { /* seconds */
     pb_error err;
     pb_probe *probe = check_open(L, PROBE_CLASS);
-    return done(L, pb_probe_flush(probe, luaL_checknumber(L, 2), &err), &err);
+    int failed = pb_probe_flush(probe, luaL_checknumber(L, 2), &err);
+    return pb_push_outcome(L, failed, &err);
 }
 
 static void set_bytes(lua_State *L, const char *field, pb_bytes bytes) {
@@ -306,7 +306,6 @@ static const luaL_Reg process_methods[] = {{"id", process_id},
                                            {"wait", process_wait},
                                            {"close", process_close},
                                            {NULL, NULL}};
-static const luaL_Reg none[] = {{NULL, NULL}};
 static const luaL_Reg mock_meta[] = {{"__gc", mock_close}, {NULL, NULL}};
 static const luaL_Reg probe_meta[] = {{"__gc", probe_close}, {NULL, NULL}};
 static const luaL_Reg records_meta[] = {{"__gc", records_close}, {NULL, NULL}};
@@ -318,7 +317,7 @@ static const luaL_Reg functions[] = {{"mock", new_mock},       {"probe", new_pro
 void pb_open_testing(lua_State *L) {
     pb_register_class(L, MOCK_CLASS, mock_methods, mock_meta);
     pb_register_class(L, PROBE_CLASS, probe_methods, probe_meta);
-    pb_register_class(L, RECORDS_CLASS, none, records_meta);
+    pb_register_class(L, RECORDS_CLASS, NULL, records_meta);
     pb_register_class(L, PROCESS_CLASS, process_methods, process_meta);
     pb_set_functions(L, functions);
 }

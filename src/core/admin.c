@@ -6,13 +6,15 @@
 #include "kafka.h"
 
 #define SEEN_STEP 0.02  /* seconds between two looks for a new topic */
+#define SEEN_LEAST 0.1  /* seconds that the last look may take */
 #define REQUEST_GRACE 1 /* seconds that librdkafka may need to say that the time is over */
 
 static rd_kafka_event_t *request(rd_kafka_t *rk, rd_kafka_NewTopic_t *topic, double timeout) {
     char text[256];
     rd_kafka_event_t *answer = NULL;
     rd_kafka_queue_t *queue = rd_kafka_queue_new(rk);
-    rd_kafka_AdminOptions_t *options = rd_kafka_AdminOptions_new(rk, RD_KAFKA_ADMIN_OP_CREATETOPICS);
+    rd_kafka_AdminOptions_t *options =
+        rd_kafka_AdminOptions_new(rk, RD_KAFKA_ADMIN_OP_CREATETOPICS);
     if (queue && options) {
         int ms = (int)(timeout * 1000);
         rd_kafka_AdminOptions_set_request_timeout(options, ms, text, sizeof text);
@@ -45,7 +47,8 @@ static int read_answer(rd_kafka_event_t *answer, const char *topic, pb_error *er
     if (!answer)
         return refused(topic, RD_KAFKA_RESP_ERR__TIMED_OUT, NULL, err);
     if (rd_kafka_event_error(answer))
-        return refused(topic, rd_kafka_event_error(answer), rd_kafka_event_error_string(answer), err);
+        return refused(topic, rd_kafka_event_error(answer), rd_kafka_event_error_string(answer),
+                       err);
     const rd_kafka_topic_result_t **results = rd_kafka_CreateTopics_result_topics(
         rd_kafka_event_CreateTopics_result(answer), &count);
     if (count == 0)
@@ -58,7 +61,7 @@ static int read_answer(rd_kafka_event_t *answer, const char *topic, pb_error *er
 static int wait_until_seen(rd_kafka_t *rk, const char *topic, double deadline, pb_error *err) {
     for (;;) {
         double left = pb_remaining_ms(deadline) / 1000.0;
-        if (pb_kafka_partitions(rk, topic, left > 0.1 ? left : 0.1, err) > 0)
+        if (pb_kafka_partitions(rk, topic, left > SEEN_LEAST ? left : SEEN_LEAST, err) > 0)
             return 0;
         if (left <= 0)
             return -1;
@@ -70,7 +73,8 @@ int pb_admin_create_topic(rd_kafka_t *rk, const char *topic, int partitions, int
                           double timeout, pb_error *err) {
     char text[256];
     double deadline = pb_now() + timeout;
-    rd_kafka_NewTopic_t *wanted = rd_kafka_NewTopic_new(topic, partitions, replication, text, sizeof text);
+    rd_kafka_NewTopic_t *wanted =
+        rd_kafka_NewTopic_new(topic, partitions, replication, text, sizeof text);
     if (!wanted)
         return pb_fail(err, PB_CONFIG, "kafka: the topic %s cannot be described: %s", topic, text);
     rd_kafka_event_t *answer = request(rk, wanted, timeout);

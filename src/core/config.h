@@ -26,7 +26,6 @@ typedef struct pb_config {
     double connect_timeout;  /* seconds */
     double statement_timeout;/* seconds, of one statement, kept by the server */
     double lock_timeout;     /* seconds that the flush waits for key locks */
-    size_t max_record_bytes; /* key, value and headers of one Kafka record */
     pb_log *log;
     int references;          /* changed under the lock of config.c */
 } pb_config;

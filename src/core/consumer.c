@@ -231,8 +231,8 @@ static size_t size_of(const rd_kafka_message_t *message) {
 }
 
 /* One record, into the intake, or to the others of its partition that wait. 1: it came. */
-static int take_message(pb_consumer *consumer, rd_kafka_message_t *message, pb_intake *intake,
-                        pb_error *err) {
+static int take_message(pb_consumer *consumer, rd_kafka_message_t *message, size_t most,
+                        pb_intake *intake, pb_error *err) {
     pb_partition *partition = find_partition(consumer, message);
     if (!partition) {
         rd_kafka_message_destroy(message);
@@ -242,7 +242,7 @@ static int take_message(pb_consumer *consumer, rd_kafka_message_t *message, pb_i
         rd_kafka_message_destroy(message);
         return 0;
     }
-    if (partition->held_until > 0 || pb_partition_waiting(partition) > 0) {
+    if (partition->held_until > 0 || pb_partition_waiting(partition) > 0 || intake->count >= most) {
         pb_record record = {0};
         fill(consumer, &record, message, partition);
         return pb_partition_keep(partition, &record, err);
@@ -261,7 +261,7 @@ static int fetch(pb_consumer *consumer, double timeout, size_t most, pb_intake *
                  pb_error *err) {
     size_t bytes = 0, kept = 0;
     int wait_ms = intake->count > 0 ? 0 : (int)(timeout * 1000);
-    while (intake->count < most && bytes < PB_INTAKE_BYTES && kept < PB_INTAKE_LIMIT) {
+    do { /* at least once: the group is served by it even while enough records wait here */
         rd_kafka_message_t *message = rd_kafka_consumer_poll(consumer->rk, wait_ms);
         if (!message)
             return consumer->failed ? pb_fail_memory(err, "a partition") : 0;
@@ -274,7 +274,7 @@ static int fetch(pb_consumer *consumer, double timeout, size_t most, pb_intake *
             continue;
         }
         bytes += size_of(message);
-        int taken = take_message(consumer, message, intake, err);
+        int taken = take_message(consumer, message, most, intake, err);
         if (taken < 0)
             return -1;
         if (taken == 0)
@@ -282,7 +282,7 @@ static int fetch(pb_consumer *consumer, double timeout, size_t most, pb_intake *
         wait_ms = 0;
         if (consumer->revoked)
             return 0;
-    }
+    } while (intake->count < most && bytes < PB_INTAKE_BYTES && kept < PB_INTAKE_LIMIT);
     return 0;
 }
 

@@ -66,7 +66,7 @@ bool pb_record_is_ours(const pb_record *record);
 bool pb_consumer_joined(const pb_consumer *consumer);
 size_t pb_consumer_waiting(const pb_consumer *consumer); /* records that were given back */
 
-/* Calls `each` for each partition that is ours. */
+/* Calls `each` for each partition that is ours and whose first record was handed out. */
 void pb_consumer_partitions(const pb_consumer *consumer,
                             void (*each)(void *arg, const char *topic,
                                          int32_t partition), void *arg);

@@ -229,7 +229,7 @@ void pb_consumer_partitions(const pb_consumer *consumer,
                             void (*each)(void *arg, const char *topic,
                                          int32_t partition), void *arg) {
     for (const pb_partition *p = consumer->partitions; p; p = p->next)
-        if (p->assigned)
+        if (p->assigned && p->started)
             each(arg, p->topic, p->number);
 }
 

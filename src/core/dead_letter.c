@@ -54,6 +54,7 @@ static int make_producer(pb_dead_letters *letters, pb_error *err) {
     if (!conf)
         return -1;
     if (pb_kafka_set(conf, "enable.idempotence", "true", err) != 0 ||
+        pb_kafka_set(conf, "acks", "all", err) != 0 ||
         pb_kafka_set(conf, "linger.ms", "0", err) != 0 ||
         pb_kafka_set(conf, "message.timeout.ms", SEND_TIMEOUT, err) != 0 ||
         pb_kafka_default(conf, config, "message.max.bytes", LARGEST_RECORD, err) != 0) {

@@ -24,6 +24,7 @@ struct pb_direct {
     pid_t process;
     int wake_fd;
     bool readback, running, joined, stop;
+    size_t max_record_bytes;
     double deadline;
     pb_batch waiting;     /* given by publishers */
     pb_direct_stats stats;
@@ -84,7 +85,10 @@ static void *work(void *arg) {
     pb_direct *d = arg;
     pb_batch given = {0};
     pb_direct_stats done = {0};
-    pb_sender sender = {.config = d->config, .wake_fd = d->wake_fd, .readback = d->readback};
+    pb_sender sender = {.config = d->config,
+                        .wake_fd = d->wake_fd,
+                        .readback = d->readback,
+                        .max_record_bytes = d->max_record_bytes};
     double deadline;
     for (;;) {
         bool stop = take(d, &given, &done, &deadline);
@@ -125,7 +129,7 @@ static int start_thread(pb_direct *d) {
     return failed;
 }
 
-pb_direct *pb_direct_new(pb_config *config, bool readback, pb_error *err) {
+pb_direct *pb_direct_new(pb_config *config, bool readback, size_t max_record_bytes, pb_error *err) {
     pthread_condattr_t monotonic;
     pb_direct *d = calloc(1, sizeof *d);
     if (!d) {
@@ -140,6 +144,7 @@ pb_direct *pb_direct_new(pb_config *config, bool readback, pb_error *err) {
     d->config = pb_config_share(config);
     d->process = getpid();
     d->readback = readback;
+    d->max_record_bytes = max_record_bytes;
     d->running = true;
     d->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     if (d->wake_fd >= 0 && start_thread(d) == 0)

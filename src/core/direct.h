@@ -17,7 +17,8 @@ typedef struct pb_direct_stats {
     int64_t left;      /* events that were left to the relay */
 } pb_direct_stats;
 
-pb_direct *pb_direct_new(pb_config *config, bool readback, pb_error *err); /* starts its thread */
+/* Starts its thread. `max_record_bytes`: the outbox's setting. */
+pb_direct *pb_direct_new(pb_config *config, bool readback, size_t max_record_bytes, pb_error *err);
 /* After the commit: copies the events of the batch that have rows. Never waits. */
 void pb_direct_publish(pb_direct *direct, const pb_batch *batch);
 void pb_direct_read_stats(pb_direct *direct, pb_direct_stats *stats);

@@ -12,6 +12,7 @@ typedef struct pb_destination pb_destination;
 typedef struct pb_sender {
     pb_config *config;
     int wake_fd;
+    size_t max_record_bytes;
     bool readback;        /* the rows are deleted by who reads them back */
     pb_producer *producer;
     pb_destination *destinations;

@@ -49,7 +49,7 @@ static void give_up_producer(pb_sender *s, pb_direct_stats *done) {
 
 static bool is_ready(pb_sender *s) {
     pb_error err;
-    pb_producer_options options = {.record_bytes = s->config->max_record_bytes,
+    pb_producer_options options = {.record_bytes = s->max_record_bytes,
                                    .wake_fd = s->wake_fd};
     if (s->producer || pb_now() < s->again_at)
         return s->producer != NULL;

@@ -15,9 +15,8 @@
 
 static const char *const reserved_prefixes[] = {"postbox-", "kafka_dlt-"};
 
-/* Headers that every record gets when it is published. */
-static const char *const own_headers[] = {"postbox-event-id", "postbox-event-type",
-                                          "postbox-outbox-id"};
+static const char *const own_headers[] = {PB_HEADER_EVENT_ID, PB_HEADER_EVENT_TYPE,
+                                          PB_HEADER_OUTBOX_ID};
 
 static const char open_text[] = "{\"eventId\":\"", type_text[] = "\",\"eventType\":",
                   payload_text[] = ",\"payload\":";

@@ -19,6 +19,11 @@
 #define PB_KEY_LIMIT 65536  /* bytes of a partition key */
 #define PB_NO_PARTITION (-1)
 
+/* Headers that every record gets when it is published. */
+#define PB_HEADER_EVENT_ID "postbox-event-id"
+#define PB_HEADER_EVENT_TYPE "postbox-event-type"
+#define PB_HEADER_OUTBOX_ID "postbox-outbox-id"
+
 /* How the record's value is made from the payload. */
 typedef enum pb_envelope {
     PB_ENVELOPE_JSON = 'j',   /* {"eventId":…,"eventType":…,"payload":…} */

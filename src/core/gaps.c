@@ -66,6 +66,11 @@ static size_t find(const pb_gaps *gaps, int64_t id) {
     return low;
 }
 
+bool pb_gaps_contain(const pb_gaps *gaps, int64_t id) {
+    size_t at = find(gaps, id);
+    return at < gaps->count && gaps->list[at].low <= id;
+}
+
 static int insert(pb_gaps *gaps, size_t at, gap what) {
     if (gaps->count == gaps->capacity) {
         size_t wanted = gaps->capacity ? gaps->capacity * 2 : 64;
@@ -90,6 +95,12 @@ int pb_gaps_add(pb_gaps *gaps, int64_t low, int64_t high) {
     if (low > high)
         return 0;
     size_t at = find(gaps, low);
+    if (low == high && pb_gaps_contain(gaps, low)) {
+        /* A row that came back (released) into a wider range, which may be asked for rarely. */
+        if (pb_gaps_remove(gaps, low) < 0)
+            return -1;
+        at = find(gaps, low);
+    }
     gap *before = at > 0 ? &gaps->list[at - 1] : NULL;
     if (before && before->high + 1 == low && before->cohort == FRESH) {
         before->high = high;

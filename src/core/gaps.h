@@ -10,6 +10,8 @@
 #ifndef PB_GAPS_H
 #define PB_GAPS_H
 
+#include <stdbool.h>
+
 #include "array.h"
 
 #define PB_GAP_LIMIT 16384 /* ranges; the reading position stops when there are more */
@@ -21,6 +23,7 @@ pb_gaps *pb_gaps_new(void); /* NULL without memory */
 void pb_gaps_free(pb_gaps *gaps);
 int pb_gaps_add(pb_gaps *gaps, int64_t low, int64_t high); /* -1 without memory */
 int pb_gaps_remove(pb_gaps *gaps, int64_t id); /* 1 it was in a gap, 0 it was not, -1 no memory */
+bool pb_gaps_contain(const pb_gaps *gaps, int64_t id);
 size_t pb_gaps_count(const pb_gaps *gaps);     /* ranges */
 int64_t pb_gaps_lowest(const pb_gaps *gaps);   /* INT64_MAX where there is none */
 

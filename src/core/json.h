@@ -1,4 +1,4 @@
-/* JSON text (RFC 8259): checked, taken apart as an envelope, and written. Builds no tree. */
+/* JSON text (RFC 8259): checked, taken apart as an envelope, written, its numbers read. */
 #ifndef PB_JSON_H
 #define PB_JSON_H
 
@@ -37,5 +37,17 @@ void pb_json_write_integer(pb_buffer *out, int64_t value);
  * written, for NaN and the infinities.
  */
 bool pb_json_write_number(pb_buffer *out, double value);
+
+typedef enum pb_json_number {
+    PB_JSON_INTEGER, /* neither fraction nor exponent, and 64 bits hold it */
+    PB_JSON_FLOAT,
+    PB_JSON_BEYOND /* an integer that 64 bits cannot hold, or what would become infinity */
+} pb_json_number;
+
+/*
+ * Reads the number that begins at `*at` inside checked JSON text that a NUL ends, and moves behind
+ * it. Fills the one that it names; the nearest double, whatever the program's locale is.
+ */
+pb_json_number pb_json_read_number(const char **at, int64_t *integer, double *number);
 
 #endif

@@ -45,31 +45,40 @@ int32_t pb_json_read_escape(const char **at, const char *end) {
     return 0x10000 + ((first - 0xd800) << 10) + (second - 0xdc00);
 }
 
-static void add_utf8(pb_buffer *out, uint32_t c) {
+/* At most as long as any escape of `c`. */
+static char *put_utf8(char *out, uint32_t c) {
     if (c < 0x80) {
-        pb_buffer_add_u8(out, (uint8_t)c);
-    } else if (c < 0x800) {
-        pb_buffer_add_u16(out, (uint16_t)(0xc080 | (c & 0x7c0) << 2 | (c & 0x3f)));
-    } else if (c < 0x10000) {
-        pb_buffer_add_u8(out, (uint8_t)(0xe0 | c >> 12));
-        pb_buffer_add_u16(out, (uint16_t)(0x8080 | (c & 0xfc0) << 2 | (c & 0x3f)));
-    } else {
-        pb_buffer_add_u16(out, (uint16_t)(0xf080 | (c & 0x1c0000) >> 10 | (c & 0x3f000) >> 12));
-        pb_buffer_add_u16(out, (uint16_t)(0x8080 | (c & 0xfc0) << 2 | (c & 0x3f)));
+        *out++ = (char)c;
+        return out;
     }
+    int more = c < 0x800 ? 1 : c < 0x10000 ? 2 : 3;
+    static const uint8_t leads[] = {0, 0xc0, 0xe0, 0xf0};
+    *out++ = (char)(leads[more] | c >> (6 * more));
+    while (more-- > 0)
+        *out++ = (char)(0x80 | (c >> (6 * more) & 0x3f));
+    return out;
 }
 
-void pb_json_unescape(pb_buffer *out, pb_bytes text) {
+size_t pb_json_unescape_to(char *out, pb_bytes text) {
     const char *at = text.data, *end = text.data + text.length;
+    char *start = out;
     while (at < end) {
         const char *backslash = memchr(at, '\\', (size_t)(end - at));
-        pb_buffer_add(out, at, (size_t)((backslash ? backslash : end) - at));
+        size_t plain = (size_t)((backslash ? backslash : end) - at);
+        memcpy(out, at, plain);
+        out += plain;
         if (!backslash)
-            return;
+            break;
         at = backslash + 1;
         int32_t c = pb_json_read_escape(&at, end);
         if (c < 0)
-            return;
-        add_utf8(out, (uint32_t)c);
+            break;
+        out = put_utf8(out, (uint32_t)c);
     }
+    return (size_t)(out - start);
+}
+
+void pb_json_unescape(pb_buffer *out, pb_bytes text) {
+    if (text.length > 0 && pb_buffer_reserve(out, text.length))
+        out->length += pb_json_unescape_to(out->data + out->length, text);
 }

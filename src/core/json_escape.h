@@ -10,7 +10,11 @@
  */
 int32_t pb_json_read_escape(const char **at, const char *end);
 
-/* Adds what a checked string means; `text` is what stands between its quotes. */
-void pb_json_unescape(pb_buffer *out, pb_bytes text);
+/*
+ * What a checked string means; `text` is what stands between its quotes. It never grows: `out`
+ * has room for as many bytes. Returns how many it became.
+ */
+size_t pb_json_unescape_to(char *out, pb_bytes text);
+void pb_json_unescape(pb_buffer *out, pb_bytes text); /* the same, added to a buffer */
 
 #endif

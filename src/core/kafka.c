@@ -5,9 +5,14 @@
 #include <strings.h>
 #include <syslog.h>
 
+#include "loopback.h"
+
 /* They load code into the process or write what must stay secret. */
-static const char *const refused[] = {"plugin.library.paths", "ssl.engine.location", "ssl_engine_callback_data",
-                                      "interceptors", "debug", "open_cb", "default_topic_conf"};
+static const char *const refused[] = {"plugin.library.paths", "ssl.engine.location",
+                                      "ssl_engine_callback_data",
+                                      "interceptors", "debug", "open_cb", "default_topic_conf",
+                                      /* and this one would make every record wait for a transaction */
+                                      "transactional.id"};
 
 static const char *find(const pb_config *config, const char *name) {
     for (size_t i = 0; i < config->kafka_count; i++)
@@ -42,27 +47,26 @@ int pb_kafka_default(rd_kafka_conf_t *conf, const pb_config *config, const char 
     return 0;
 }
 
-/* `localhost.example.com` and `127.example.com` only begin like this machine. */
-static bool is_loopback(const char *broker, size_t length) {
+/* The host of host:port or [host]:port, with a scheme or without. */
+static bool is_local(const char *broker, size_t length) {
     static const char scheme_end[] = "://"; /* librdkafka takes PLAINTEXT://host:port as well */
     const char *scheme = memmem(broker, length, scheme_end, sizeof scheme_end - 1);
     const char *host = scheme ? scheme + sizeof scheme_end - 1 : broker;
     length -= (size_t)(host - broker);
-    if (length >= 5 && strncmp(host, "[::1]", 5) == 0)
-        return length == 5 || host[5] == ':';
-    size_t name = 0;
-    while (name < length && host[name] != ':')
-        name++;
-    if (name == 9 && strncasecmp(host, "localhost", name) == 0)
-        return true;
-    return name >= 4 && strncmp(host, "127.", 4) == 0 && strspn(host, "0123456789.") >= name;
+    if (length > 0 && host[0] == '[') {
+        const char *end = memchr(host, ']', length);
+        return end && (end + 1 == host + length || end[1] == ':') &&
+               pb_is_loopback(host + 1, (size_t)(end - host) - 1);
+    }
+    const char *port = memchr(host, ':', length);
+    return pb_is_loopback(host, port ? (size_t)(port - host) : length);
 }
 
 static bool stays_on_this_machine(const char *brokers) {
     while (brokers && *brokers) {
         brokers += strspn(brokers, ", ");
         size_t length = strcspn(brokers, ",");
-        if (length && !is_loopback(brokers, length))
+        if (length && !is_local(brokers, length))
             return false;
         brokers += length;
     }

@@ -6,6 +6,8 @@
 #include <string.h>
 #include <strings.h>
 
+#include "kafka.h"
+
 #define FAILURES_LIMIT 1000 /* errors that wait for one kind of request */
 
 struct pb_mock {
@@ -24,15 +26,9 @@ static const struct {
                 {"InitProducerId", 22}};
 
 static rd_kafka_t *new_handle(pb_error *err) {
-    char text[256];
     rd_kafka_conf_t *conf = rd_kafka_conf_new();
     rd_kafka_conf_set_log_cb(conf, NULL); /* it reports each connection that we break on purpose */
-    rd_kafka_t *rk = rd_kafka_new(RD_KAFKA_PRODUCER, conf, text, sizeof text);
-    if (!rk) {
-        rd_kafka_conf_destroy(conf);
-        pb_fail(err, PB_CONFIG, "mock broker: %s", text);
-    }
-    return rk;
+    return pb_kafka_new(RD_KAFKA_PRODUCER, conf, err);
 }
 
 pb_mock *pb_mock_new(int brokers, pb_error *err) {

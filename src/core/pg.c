@@ -29,6 +29,8 @@ struct pb_pg {
     int first, count;
     bool lost;
     PGresult *refused; /* why a Prepare failed: the result of its statement */
+    bool uncommitted;  /* the sync of statements without a transaction failed: */
+    pb_error why;      /* a deferred constraint, or another transaction */
 };
 
 pb_param pb_param_null(void) {
@@ -154,7 +156,8 @@ static int send_named(pb_pg *pg, const char *sql, const wire *w, int count, int 
                       pb_error *err) {
     bool is_new = false;
     const char *name =
-        pg->config->prepare ? pb_statements_name(pg->statements, sql, &is_new) : NULL;
+        pg->config->prepare ? pb_statements_name(pg->statements, sql, w->oids, count, &is_new)
+                            : NULL;
     if (is_new) {
         if (expect(pg, PREPARE, name, err) != 0)
             return -1;
@@ -233,6 +236,26 @@ static int ready(pb_pg *pg, pb_error *err) {
     return PQisBusy(pg->conn) ? 0 : 1;
 }
 
+/* Statements without a transaction are committed by their sync: the error comes before it then. */
+static int take_sync(pb_pg *pg, PGresult *got, pb_error *err) {
+    ExecStatusType status = PQresultStatus(got);
+    if (status == PGRES_FATAL_ERROR && !pg->uncommitted) {
+        pg->uncommitted = pb_pg_check(got, "database", &pg->why) != 0;
+        PQclear(got);
+        PQclear(PQgetResult(pg->conn));
+        return 0;
+    }
+    PQclear(got);
+    if (status != PGRES_PIPELINE_SYNC)
+        return fail_lost(pg, err);
+    pop(pg);
+    if (!pg->uncommitted)
+        return 0;
+    pg->uncommitted = false;
+    *err = pg->why;
+    return -1;
+}
+
 /* Takes the result of the head of the ring; each but a sync is followed by a NULL. */
 static int take(pb_pg *pg, PGresult **result, pb_error *err) {
     expected head = pg->pending[pg->first];
@@ -241,12 +264,9 @@ static int take(pb_pg *pg, PGresult **result, pb_error *err) {
         PQclear(got);
         return fail_lost(pg, err);
     }
+    if (head.kind == SYNC)
+        return take_sync(pg, got, err);
     pop(pg);
-    if (head.kind == SYNC) {
-        bool synced = PQresultStatus(got) == PGRES_PIPELINE_SYNC;
-        PQclear(got);
-        return synced ? 0 : fail_lost(pg, err);
-    }
     PQclear(PQgetResult(pg->conn));
     if (head.kind == STATEMENT) {
         if (pg->refused) {
@@ -431,8 +451,9 @@ bool pb_pg_lost(const pb_pg *pg) {
 
 bool pb_pg_alive(pb_pg *pg) {
     struct pollfd fd = {PQsocket(pg->conn), POLLIN, 0};
-    if (!pb_pg_lost(pg) && poll(&fd, 1, 0) > 0 && !PQconsumeInput(pg->conn))
-        pg->lost = true;
+    /* A server that ends a connection says why first: its end is behind that. */
+    while (!pb_pg_lost(pg) && poll(&fd, 1, 0) > 0)
+        pg->lost = !PQconsumeInput(pg->conn);
     return !pb_pg_lost(pg);
 }
 

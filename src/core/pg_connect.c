@@ -5,11 +5,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
 #include "clock.h"
+#include "loopback.h"
 
 #define SYSTEM_CA_FILE "/etc/ssl/certs/ca-certificates.crt"
+#define LIBPQ_DEFAULT "prefer" /* its sslmode where nobody chose one */
 #define MAX_KEYWORDS 16
 
 static const char *option_of(const PQconninfoOption *options, const char *keyword) {
@@ -19,42 +20,36 @@ static const char *option_of(const PQconninfoOption *options, const char *keywor
     return NULL;
 }
 
-static bool is_loopback(const char *host, size_t length) {
-    static const char *const names[] = {"localhost", "::1"};
-    if (length == 0 || host[0] == '/' || host[0] == '@' || strncmp(host, "127.", 4) == 0)
-        return true;
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-        if (length == strlen(names[i]) && strncasecmp(host, names[i], length) == 0)
-            return true;
-    return false;
+/* A socket in the file system (or an abstract one, by @), or a loopback address. */
+static bool is_local(const char *host, size_t length) {
+    return length == 0 || host[0] == '/' || host[0] == '@' || pb_is_loopback(host, length);
 }
 
 /* `hosts` may be a list with commas; one host elsewhere is enough to leave the machine. */
 static bool stays_on_this_machine(const char *hosts) {
     while (hosts) {
         size_t length = strcspn(hosts, ",");
-        if (!is_loopback(hosts, length))
+        if (!is_local(hosts, length))
             return false;
         hosts = hosts[length] ? hosts + length + 1 : NULL;
     }
     return true;
 }
 
-/* Which sslmode to add: NULL for the one that is there. -1 where it is too weak. */
-static int choose_tls(const pb_config *config, const PQconninfoOption *given,
+/*
+ * Which sslmode to add, by what libpq has made of the string, the environment and the service
+ * file: NULL for the one that is there. -1 where that one is too weak.
+ */
+static int choose_tls(const pb_config *config, const PQconninfoOption *effective,
                       const char **sslmode, pb_error *err) {
-    const char *hosts = option_of(given, "hostaddr");
-    const char *mode = option_of(given, "sslmode");
+    const char *hosts = option_of(effective, "hostaddr");
+    const char *mode = option_of(effective, "sslmode");
     if (!hosts)
-        hosts = option_of(given, "host");
-    if (!hosts)
-        hosts = getenv("PGHOST");
-    if (!mode)
-        mode = getenv("PGSSLMODE");
+        hosts = option_of(effective, "host");
     *sslmode = NULL;
     if (config->insecure || stays_on_this_machine(hosts))
         return 0;
-    if (!mode) {
+    if (!mode || strcmp(mode, LIBPQ_DEFAULT) == 0) {
         *sslmode = "verify-full";
         return 0;
     }
@@ -111,18 +106,35 @@ static PGconn *start(const pb_config *config, const char *application_name, cons
     return PQconnectStartParams(keywords, values, 1);
 }
 
-static PGconn *connect_now(const pb_config *config, const char *application_name,
-                           const PQconninfoOption *given, pb_error *err) {
-    const char *sslmode;
-    char why[400];
-    if (choose_tls(config, given, &sslmode, err) != 0)
-        return NULL;
-    bool has_ca = option_of(given, "sslrootcert") || getenv("PGSSLROOTCERT");
-    PGconn *conn = start(config, application_name, sslmode, has_ca);
-    if (!conn) {
+/* Begins the connection; a second time where the first look says that it needs verified TLS. */
+static PGconn *begin(const pb_config *config, const char *application_name, pb_error *err) {
+    const char *sslmode = NULL;
+    PGconn *conn = start(config, application_name, NULL, true);
+    PQconninfoOption *effective = conn ? PQconninfo(conn) : NULL;
+    if (!effective) {
+        PQfinish(conn);
         pb_fail_memory(err, "a database connection");
         return NULL;
     }
+    int failed = choose_tls(config, effective, &sslmode, err);
+    bool has_ca = option_of(effective, "sslrootcert") != NULL;
+    PQconninfoFree(effective);
+    if (!failed && !sslmode)
+        return conn;
+    PQfinish(conn);
+    if (failed)
+        return NULL;
+    conn = start(config, application_name, sslmode, has_ca);
+    if (!conn)
+        pb_fail_memory(err, "a database connection");
+    return conn;
+}
+
+static PGconn *connect_now(const pb_config *config, const char *application_name, pb_error *err) {
+    char why[400];
+    PGconn *conn = begin(config, application_name, err);
+    if (!conn)
+        return NULL;
     int waited = PQstatus(conn) == CONNECTION_BAD
                      ? -1
                      : wait_for_connection(conn, pb_now() + config->connect_timeout);
@@ -148,7 +160,6 @@ PGconn *pb_pg_connect(const pb_config *config, const char *application_name, pb_
                 "postgresql://user@host/name or host=... dbname=...");
         return NULL;
     }
-    PGconn *conn = connect_now(config, application_name, given, err);
     PQconninfoFree(given);
-    return conn;
+    return connect_now(config, application_name, err);
 }

@@ -1,4 +1,7 @@
-/* The statements that a connection has prepared, found by their text. */
+/*
+ * The statements that a connection has prepared, found by their text and the types of their
+ * parameters: with other types the same text may mean another function.
+ */
 #include "pg_internal.h"
 
 #include <stdio.h>
@@ -13,7 +16,9 @@ typedef struct entry {
     struct entry *next;
     char name[16];
     bool prepared;
-    char sql[];
+    int count;         /* of its parameters */
+    char *sql;         /* behind the types */
+    Oid types[];
 } entry;
 
 struct pb_statements {
@@ -51,13 +56,17 @@ void pb_statements_free(pb_statements *statements) {
     free(statements);
 }
 
-static entry *add(pb_statements *statements, const char *sql, unsigned bucket) {
-    size_t length = strlen(sql);
+static entry *add(pb_statements *statements, const char *sql, const Oid *types, int count,
+                  unsigned bucket) {
+    size_t length = strlen(sql), type_bytes = (size_t)count * sizeof *types;
     if (statements->count == STATEMENT_LIMIT || length > LONGEST_TEXT)
         return NULL;
-    entry *e = malloc(sizeof *e + length + 1);
+    entry *e = malloc(sizeof *e + type_bytes + length + 1);
     if (!e)
         return NULL;
+    e->count = count;
+    memcpy(e->types, types, type_bytes);
+    e->sql = (char *)e->types + type_bytes;
     memcpy(e->sql, sql, length + 1);
     snprintf(e->name, sizeof e->name, "pb_%u", statements->serial++);
     e->prepared = false;
@@ -67,13 +76,19 @@ static entry *add(pb_statements *statements, const char *sql, unsigned bucket) {
     return e;
 }
 
-const char *pb_statements_name(pb_statements *statements, const char *sql, bool *is_new) {
+static bool is_same(const entry *e, const char *sql, const Oid *types, int count) {
+    return e->count == count && strcmp(e->sql, sql) == 0 &&
+           memcmp(e->types, types, (size_t)count * sizeof *types) == 0;
+}
+
+const char *pb_statements_name(pb_statements *statements, const char *sql, const Oid *types,
+                               int count, bool *is_new) {
     unsigned bucket = hash(sql);
     entry *e = statements->buckets[bucket];
-    while (e && strcmp(e->sql, sql) != 0)
+    while (e && !is_same(e, sql, types, count))
         e = e->next;
     if (!e)
-        e = add(statements, sql, bucket);
+        e = add(statements, sql, types, count, bucket);
     if (!e)
         return NULL;
     *is_new = !e->prepared;

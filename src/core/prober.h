@@ -19,9 +19,19 @@ typedef struct pb_probed {
     pb_error err;
 } pb_probed;
 
-/* `wake_fd` is written when an answer is there. */
-pb_prober *pb_prober_new(pb_config *config, int wake_fd, pb_error *err);
-int pb_prober_ask(pb_prober *prober, const char *topic); /* -1 without memory */
+typedef struct pb_prober_options {
+    int partitions;  /* missing topics are made with so many; 0: they are not made */
+    int replication; /* -1: as the broker says */
+    int wake_fd;     /* written when an answer is there */
+} pb_prober_options;
+
+pb_prober *pb_prober_new(pb_config *config, const pb_prober_options *options, pb_error *err);
+/*
+ * `wanted`: events wait for it, so it comes before the others, and is made where it is missing
+ * and the options say so. It may be answered twice: a broker that is slow to tell the
+ * configuration holds the partitions back no longer than a moment. -1 without memory.
+ */
+int pb_prober_ask(pb_prober *prober, const char *topic, bool wanted);
 bool pb_prober_take(pb_prober *prober, pb_probed *answer);
 void pb_prober_free(pb_prober *prober);
 

@@ -6,6 +6,7 @@
 #define QUEUE_MESSAGES "100000" /* the relay's window is smaller: a net below it */
 #define QUEUE_KILOBYTES "262144"
 #define BATCH_BYTES 1000000     /* librdkafka's own default */
+#define FRAMING_BYTES 4096      /* around a record, with the headers of postbox */
 
 static int set_size(rd_kafka_conf_t *conf, const char *name, size_t value, pb_error *err) {
     char text[24];
@@ -16,7 +17,7 @@ static int set_size(rd_kafka_conf_t *conf, const char *name, size_t value, pb_er
 /* Properties on which promises rest: the user's own values do not count. */
 static int set_promises(rd_kafka_conf_t *conf, const pb_producer_options *options, pb_error *err) {
     size_t batch = options->batch_bytes ? options->batch_bytes : BATCH_BYTES;
-    size_t largest = options->record_bytes + 4096; /* framing, and the headers of postbox */
+    size_t largest = options->record_bytes + FRAMING_BYTES;
     if (pb_kafka_set(conf, "enable.idempotence", "true", err) ||
         pb_kafka_set(conf, "acks", "all", err) ||
         pb_kafka_set(conf, "enable.gapless.guarantee", options->alone ? "false" : "true", err) ||

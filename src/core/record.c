@@ -2,6 +2,7 @@
 
 #include <librdkafka/rdkafka.h>
 
+#include "event.h"
 #include "json.h"
 
 int pb_record_header(const rd_kafka_headers_t *headers, const char *name, pb_bytes *value) {

@@ -7,9 +7,6 @@
 
 struct rd_kafka_headers_s;
 
-#define PB_HEADER_EVENT_ID "postbox-event-id"
-#define PB_HEADER_EVENT_TYPE "postbox-event-type"
-
 typedef enum pb_codec {
     PB_CODEC_POSTBOX, /* the envelope in JSON, or id and type in headers and JSON beside them */
     PB_CODEC_JSON,    /* the value is the payload, in JSON */

@@ -37,7 +37,7 @@ struct pb_relay_shared {
 };
 
 pb_relay_options pb_relay_defaults(void) {
-    return (pb_relay_options){.lease = 10, .readback_timeout = 30};
+    return (pb_relay_options){.lease = 10, .readback_timeout = 30, .sweep = 60, .replication = -1};
 }
 
 pb_relay_stats *pb_relay_counts(pb_relay *relay) {
@@ -139,7 +139,8 @@ static void set_active(pb_relay *relay, bool active) {
     counts->epoch = active ? relay->lease.epoch : 0;
     counts->takeovers += active;
     if (!active)
-        counts->pending = counts->in_flight = counts->gaps = counts->stalled_partitions = 0;
+        counts->pending = counts->in_flight = counts->gaps = counts->stalled_partitions =
+            counts->paused_topics = 0;
     show_now(relay);
 }
 
@@ -264,7 +265,9 @@ int pb_relay_start(pb_relay *relay, pb_error *err) {
     struct pb_relay_shared *s = relay->shared;
     if (s->started && pb_relay_stop(relay, 0, err) != 0)
         return pb_fail(err, PB_BUSY, "relay: it runs already, or is still stopping");
-    relay->prober = pb_prober_new(relay->config, relay->wake_fd, err);
+    pb_prober_options probing = {relay->options.partitions, relay->options.replication,
+                                 relay->wake_fd};
+    relay->prober = pb_prober_new(relay->config, &probing, err);
     if (!relay->prober)
         return -1;
     s->stop = false;

@@ -16,6 +16,9 @@ typedef struct pb_relay pb_relay;
 typedef struct pb_relay_options {
     double lease;            /* seconds until a standby takes over from a relay that is gone */
     double readback_timeout; /* confirm = readback: seconds until an unseen event is sent again */
+    double sweep;            /* seconds between looks for rows that the reading missed */
+    int partitions;          /* missing topics are made with so many; 0: they are not made */
+    int replication;         /* ... and so many replicas; -1: as the broker says */
 } pb_relay_options;
 
 typedef struct pb_relay_stats {
@@ -35,6 +38,7 @@ typedef struct pb_relay_stats {
     int64_t paused_topics;     /* missing or forbidden */
     int64_t stalled_partitions;/* without a report for some time, or behind because of that */
     int64_t alarms;            /* rows that the sweep found and the reading had missed: a defect */
+    double oldest;             /* seconds since the oldest waiting row was written, of late */
     char last_error[PB_ERROR_TEXT]; /* "" while all is well */
 } pb_relay_stats;
 

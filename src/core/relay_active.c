@@ -9,7 +9,7 @@
 #include "relay_internal.h"
 
 #define BREAK_PATIENCE 2.0  /* seconds for the reports of the others when a record was refused */
-#define BATCH_BYTES 1000000 /* largest produce request, where the topics take more */
+#define BATCH_BYTES 900000  /* largest produce request: below what brokers take by default */
 #define NO_ROOM_WAIT 0.005  /* seconds */
 #define LONGEST_WAIT 0.05
 #define STOP_RESERVE 0.25   /* part of a stop's time that is kept for deletes and the lease */
@@ -116,8 +116,9 @@ static void lower_by_lane(pb_active *a, pb_lane *lane, void *arg) {
 /* Every id at or below it is published and deleted, or proven dead. */
 int64_t pb_active_low_water(const pb_active *a) {
     int64_t lowest = lower(a->position + 1, pb_gaps_lowest(a->gaps));
-    /* Rows whose large fields are being fetched are counted nowhere else. */
-    if (a->turn.state == PB_TURN_LARGE)
+    /* Rows whose large fields are being fetched are counted nowhere; nor are those that a broken
+     * producer gave back: they are only in the table, and the next period reads them from there. */
+    if (a->turn.state == PB_TURN_LARGE || a->broken)
         return a->lease->low_water;
     lowest = lower(lowest, pb_ids_lowest(&a->removal.acked));
     lowest = lower(lowest, pb_ids_lowest(&a->removal.removing));

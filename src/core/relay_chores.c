@@ -1,11 +1,10 @@
-/* What happens now and then: parking, releasing, and the sweep that must never find anything. */
+/* What happens now and then: parking, releasing, topics that are asked for, the sweep. */
 #include <stdlib.h>
 
 #include "clock.h"
 #include "relay_internal.h"
 
 #define CHORES_EVERY 0.5  /* seconds */
-#define SWEEP_EVERY 60.0
 
 static int park_followers(pb_active *a, pb_error *err) {
     if (a->to_park.count == 0)
@@ -68,32 +67,12 @@ static int look_for_topics(pb_active *a, pb_error *err) {
     free(sql);
     if (failed)
         return -1;
-    for (int i = 0; i < PQntuples(result) && !failed; i++)
-        if (!pb_topics_get(a, pb_bytes_of(PQgetvalue(result, i, 0))))
+    for (int i = 0; i < PQntuples(result) && !failed; i++) {
+        pb_topic *topic = pb_topics_get(a, pb_bytes_of(PQgetvalue(result, i, 0)));
+        if (topic)
+            pb_topic_want(a, topic);
+        else
             failed = pb_fail_memory(err, "a topic");
-    PQclear(result);
-    return failed;
-}
-
-static int sweep(pb_active *a, pb_error *err) {
-    PGresult *result = NULL;
-    pb_param param = pb_param_i64(pb_active_low_water(a));
-    char *sql = pb_config_sql(a->config, "SELECT outbox_id FROM postbox.outbox"
-                                         " WHERE outbox_id <= $1::bigint"
-                                         " ORDER BY outbox_id LIMIT 1");
-    if (!sql)
-        return pb_fail_memory(err, "a statement");
-    int failed = pb_pg_run(a->remover, sql, &param, 1, PB_BINARY_RESULT, &result, err);
-    free(sql);
-    if (failed)
-        return -1;
-    if (PQntuples(result) == 1) {
-        int64_t id = (int64_t)pb_read_u64(PQgetvalue(result, 0, 0));
-        pb_relay_counts(a->relay)->alarms++;
-        pb_log_write(a->config->log, PB_ERROR_LEVEL,
-                     "relay: row %lld of the outbox was missed by the reading; it is sent now",
-                     (long long)id);
-        failed = pb_gaps_add(a->gaps, id, id) ? pb_fail_memory(err, "the gaps") : 0;
     }
     PQclear(result);
     return failed;
@@ -110,8 +89,5 @@ int pb_chores_step(pb_active *a, double now, pb_error *err) {
     r->chores_at = now + CHORES_EVERY;
     if (release(a, err) != 0 || look_for_topics(a, err) != 0)
         return -1;
-    if (now < r->sweep_at)
-        return 0;
-    r->sweep_at = now + SWEEP_EVERY;
-    return sweep(a, err);
+    return pb_oldest_step(a, err) || pb_sweep_step(a, now, err) ? -1 : 0;
 }

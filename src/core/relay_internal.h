@@ -65,6 +65,8 @@ typedef struct pb_lane {
     size_t first, count, capacity, waiting_bytes;
     size_t in_flight;
     bool last_small;     /* the last send was small: it alone is in flight */
+    int sends;           /* that are in flight, each about one request */
+    struct pb_slot *newest; /* of the last send */
     bool alone;          /* a suspect is on its way */
     double progress;     /* last report, or the first send after a pause */
     int64_t high;        /* highest id sent */
@@ -86,7 +88,9 @@ typedef struct pb_topic {
     pb_lane **lanes;
     int64_t resume;  /* first row that came while the partitions were not known */
     bool on_trial;   /* it refused lately: one record alone goes first */
+    bool wanted;     /* somebody waits for it: events, or a publisher who asks for the count */
     double ask_at;   /* next metadata request */
+    double backoff;  /* while it is missing */
 } pb_topic;
 
 /* A record that is in flight: the opaque pointer of its delivery report. */
@@ -96,6 +100,7 @@ typedef struct pb_slot {
     uint32_t bytes;
     bool suspect;
     struct pb_slot *next; /* free list */
+    bool ends_send;       /* its report is the last of its send */
 } pb_slot;
 
 /* A row that was refused alone, to be parked. */
@@ -172,6 +177,7 @@ typedef struct pb_removal {
     bool busy, renewing;
     double renew_at, renew_sent_at;
     double chores_at, sweep_at;
+    int64_t swept;       /* the sweep has come so far */
 } pb_removal;
 
 typedef struct pb_settings {
@@ -236,6 +242,7 @@ int64_t pb_active_low_water(const pb_active *a);
 
 /* relay_topics.c */
 pb_topic *pb_topics_get(pb_active *a, pb_bytes name); /* NULL without memory */
+void pb_topic_want(pb_active *a, pb_topic *topic);   /* asked for at once */
 int pb_topics_load(pb_active *a, pb_error *err);      /* those known to the table are asked for */
 int pb_topics_step(pb_active *a, double now, pb_error *err);
 void pb_topics_free(pb_active *a);
@@ -257,6 +264,8 @@ bool pb_topic_is_banned(struct pb_relay *relay, const char *topic, double now, d
 size_t pb_lane_limit(const pb_active *a);
 bool pb_lane_stalled(const pb_lane *lane, double now);
 bool pb_lane_can_catch_up(const pb_active *a, const pb_lane *lane, double now);
+void pb_lane_mark(pb_active *a, pb_lane *lane, void *catch_up);    /* takes part in this one? */
+void pb_lane_caught_up(pb_active *a, pb_lane *lane, void *bound); /* ids up to there were read */
 int pb_lane_put(pb_active *a, pb_lane *lane, pb_page *page, int row, int64_t id, uint32_t bytes);
 void pb_lane_fall_behind(pb_active *a, pb_lane *lane, int64_t id);
 void pb_lane_drop(pb_active *a, pb_lane *lane);
@@ -281,6 +290,10 @@ void pb_removal_free(pb_active *a);
 /* relay_chores.c */
 int pb_chores_step(pb_active *a, double now, pb_error *err);
 
+/* relay_sweep.c */
+int pb_sweep_step(pb_active *a, double now, pb_error *err);
+int pb_oldest_step(pb_active *a, pb_error *err);
+
 /* relay_readback.c */
 int pb_readback_open(pb_active *a, pb_error *err);
 int pb_readback_step(pb_active *a, double now, pb_error *err);
@@ -291,6 +304,7 @@ bool pb_is_later(const pb_active *a, const pb_row *row);
 bool pb_later_is_full(const pb_active *a);
 int pb_later_add(pb_active *a, const pb_row *row); /* -1 without memory */
 int64_t pb_later_lowest(const pb_active *a);
+int pb_later_each(const pb_active *a, pb_ids *ids); /* adds them; -1 without memory */
 int pb_later_step(pb_active *a, double now, pb_error *err);
 
 /* relay_settings.c */

@@ -11,6 +11,11 @@
 
 #define FULL_ROWS 256          /* a send of so many rows, or bytes, may overlap with the next */
 #define FULL_BYTES (128u << 10)
+/*
+ * Sends of one partition at once. An idempotent producer has at most 5 requests of a partition
+ * under way, and with more to send its thread asks for a free one without a pause.
+ */
+#define MOST_SENDS 4
 #define CHECK_EVERY 0.1        /* seconds between looks for stalled partitions */
 
 size_t pb_lane_limit(const pb_active *a) {
@@ -31,6 +36,26 @@ static bool is_clean(const pb_active *a, const pb_lane *lane) {
 bool pb_lane_can_catch_up(const pb_active *a, const pb_lane *lane, double now) {
     return lane->resume != PB_NEVER && !pb_lane_stalled(lane, now) && is_clean(a, lane) &&
            lane->count + lane->in_flight < pb_lane_limit(a) / 2;
+}
+
+/* `arg`: whether the turn is a catch-up at all. */
+void pb_lane_mark(pb_active *a, pb_lane *lane, void *arg) {
+    lane->catching_up = *(bool *)arg && pb_lane_can_catch_up(a, lane, pb_now());
+}
+
+/* A lane has seen all up to the bound, also where none of the rows was its own. */
+void pb_lane_caught_up(pb_active *a, pb_lane *lane, void *arg) {
+    const int64_t *bound = arg;
+    (void)a;
+    if (!lane->catching_up)
+        return;
+    if (*bound == PB_NEVER) {
+        lane->resume = PB_NEVER;
+        lane->dirty = false;
+        lane->clean_after = 0;
+    } else if (lane->resume <= *bound) {
+        lane->resume = *bound + 1;
+    }
 }
 
 static int make_room(pb_lane *lane) {
@@ -93,8 +118,12 @@ void pb_lane_fall_behind(pb_active *a, pb_lane *lane, int64_t id) {
     lane->first = lane->count = 0;
     if (id < lane->resume)
         lane->resume = id;
-    if (lane->resume <= lane->high)
+    if (lane->resume <= lane->high) {
         lane->dirty = true;
+        lane->clean_after = 0;
+    }
+    /* A read that is under way for it began behind what was just dropped: it is not for this lane. */
+    lane->catching_up = false;
 }
 
 void pb_lane_drop(pb_active *a, pb_lane *lane) {
@@ -136,7 +165,7 @@ static bool may_send(const pb_active *a, const pb_lane *lane) {
         return false;
     if (lane->in_flight == 0)
         return true;
-    return !lane->last_small && lane->in_flight < pb_lane_limit(a) &&
+    return !lane->last_small && lane->sends < MOST_SENDS && lane->in_flight < pb_lane_limit(a) &&
            (lane->count >= FULL_ROWS || lane->waiting_bytes >= FULL_BYTES);
 }
 
@@ -150,7 +179,7 @@ static rd_kafka_topic_t *handle_of(pb_topic *topic, pb_producer *producer, bool 
 static pb_slot *fill_slot(pb_active *a, pb_lane *lane, const pb_waiting *row) {
     pb_slot *slot = pb_slot_take(a);
     if (slot)
-        *slot = (pb_slot){row->id, lane, row->bytes, false, NULL};
+        *slot = (pb_slot){.id = row->id, .lane = lane, .bytes = row->bytes};
     return slot;
 }
 
@@ -187,8 +216,10 @@ static int send_row(pb_active *a, pb_lane *lane, const pb_waiting *w, bool suspe
         return pb_fail_memory(err, "a record");
     slot->suspect = suspect;
     rd_kafka_resp_err_t code = pb_producer_send(producer, &record);
-    if (!code)
+    if (!code) {
+        lane->newest = slot;
         return 1;
+    }
     rd_kafka_headers_destroy(record.headers);
     int done = not_sent(a, slot, code, err);
     pb_slot_give_back(a, slot);
@@ -225,6 +256,10 @@ static int send_lane(pb_active *a, pb_lane *lane, pb_error *err) {
     }
     if (lane->count == 0)
         lane->first = 0;
+    if (sent > 0) {
+        lane->newest->ends_send = true;
+        lane->sends++;
+    }
     lane->last_small = sent < FULL_ROWS && bytes < FULL_BYTES;
     return state < 0 ? -1 : 0;
 }

@@ -61,6 +61,13 @@ int64_t pb_later_lowest(const pb_active *a) {
     return lowest;
 }
 
+int pb_later_each(const pb_active *a, pb_ids *ids) {
+    int failed = 0;
+    for (size_t i = 0; i < a->later_count && !failed; i++)
+        failed = pb_ids_add(ids, a->later[i].id);
+    return failed;
+}
+
 static int by_number(const void *a, const void *b) {
     const uint64_t *x = a, *y = b;
     return *x < *y ? -1 : *x > *y;

@@ -19,6 +19,8 @@ static pb_lane *lane_of(const pb_topic *topic, const pb_row *row) {
 static int put(pb_active *a, pb_lane *lane, pb_page *page, int at, const pb_row *row) {
     if (row->direct_left > 0)
         pb_awaiting_remove(a->taken, row->id);
+    if (a->awaiting && pb_awaiting_has(a->awaiting, row->id))
+        return 0; /* sent, and not read back yet: its lane fell behind meanwhile */
     return pb_lane_put(a, lane, page, at, row->id, pb_row_bytes(row));
 }
 
@@ -93,6 +95,7 @@ static int place_row(pb_active *a, pb_page *page, int at, part which, pb_error *
     if (topic->partitions == 0) {
         if (row.id < topic->resume)
             topic->resume = row.id;
+        pb_topic_want(a, topic);
         return 0;
     }
     if (row.key.data && pb_held_count(a->held) > 0 && pb_held_has(a->held, row.topic, row.key))

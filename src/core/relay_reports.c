@@ -35,6 +35,7 @@ void pb_slot_give_back(pb_active *a, pb_slot *slot) {
 static void leave_window(pb_active *a, pb_slot *slot) {
     pb_lane *lane = slot->lane;
     lane->in_flight--;
+    lane->sends -= slot->ends_send;
     lane->progress = a->now;
     a->in_flight--;
     a->bytes -= slot->bytes;

@@ -115,7 +115,8 @@ int pb_suspect_reported(pb_active *a, pb_slot *slot, rd_kafka_resp_err_t code) {
 static void park_waiting(pb_active *a, pb_lane *lane, void *arg) {
     bool *failed = arg;
     size_t kept = 0;
-    lane->alone = false;
+    if (lane->in_flight == 0)
+        lane->alone = false; /* it waited for its row to be parked, not for a report */
     a->flush = true;
     for (size_t i = 0; i < lane->count; i++) {
         pb_waiting *w = &lane->waiting[lane->first + i];

@@ -7,7 +7,8 @@
 #include "relay_internal.h"
 
 #define ASK_AGAIN_SOON 0.2   /* seconds after a request that was not answered */
-#define ASK_AGAIN_PAUSED 1.0 /* seconds between metadata requests of a paused topic */
+#define ASK_AGAIN_FIRST 0.1  /* seconds until a missing topic is looked for again, doubled ... */
+#define ASK_AGAIN_PAUSED 1.0 /* ... up to so many */
 #define ASK_AGAIN_READY 30.0 /* ... of a usable one: its partitions may grow */
 #define SMALLEST_BATCH 1024
 
@@ -25,7 +26,7 @@ static bool is_named(const pb_topic *topic, pb_bytes name) {
 static void ask_again(pb_active *a, pb_topic *topic, double now) {
     if (now < topic->ask_at)
         return;
-    topic->ask_at = pb_prober_ask(a->relay->prober, topic->name) == 0 ? (double)PB_NEVER
+    topic->ask_at = pb_prober_ask(a->relay->prober, topic->name, topic->wanted) == 0 ? (double)PB_NEVER
                                                                       : now + ASK_AGAIN_PAUSED;
 }
 
@@ -39,12 +40,21 @@ static pb_topic *add(pb_active *a, pb_bytes name, unsigned bucket) {
     topic->resume = PB_NEVER;
     topic->on_trial = pb_topic_is_banned(a->relay, topic->name, pb_now(), &topic->ask_at);
     if (topic->on_trial && topic->ask_at > pb_now())
-        topic->state = PB_TOPIC_PAUSED;
-    else
-        ask_again(a, topic, pb_now());
+        topic->state = PB_TOPIC_PAUSED; /* otherwise the next step asks, or who waits for it */
     topic->next = a->topics[bucket];
     a->topics[bucket] = topic;
     return topic;
+}
+
+/* Comes before all that nobody waits for. */
+void pb_topic_want(pb_active *a, pb_topic *topic) {
+    if (topic->wanted)
+        return;
+    topic->wanted = true;
+    if (topic->state == PB_TOPIC_ASKED) {
+        topic->ask_at = 0;
+        ask_again(a, topic, pb_now());
+    }
 }
 
 pb_topic *pb_topics_get(pb_active *a, pb_bytes name) {
@@ -131,16 +141,21 @@ static void fit_batches(pb_active *a, int64_t max_bytes) {
 }
 
 void pb_topic_pause(pb_active *a, pb_topic *topic, double now, const pb_error *err) {
-    if (topic->state != PB_TOPIC_PAUSED) {
+    if (topic->state != PB_TOPIC_PAUSED)
         pb_log_write(a->config->log, PB_WARNING, "relay: topic %s is paused: %s", topic->name,
                      err->message);
-        pb_relay_note_error(a->relay, err);
-    }
+    pb_relay_show_error(a->relay, err); /* again each time, because others may go on */
     topic->state = PB_TOPIC_PAUSED;
-    topic->ask_at = now + ASK_AGAIN_PAUSED;
-    if (err->code != PB_TOPIC_UNKNOWN)
+    if (err->code == PB_TOPIC_UNKNOWN) {
+        double doubled = topic->backoff * 2;
+        topic->backoff = doubled < ASK_AGAIN_FIRST    ? ASK_AGAIN_FIRST
+                         : doubled > ASK_AGAIN_PAUSED ? ASK_AGAIN_PAUSED
+                                                      : doubled;
+        topic->ask_at = now + topic->backoff;
+    } else {
         topic->ask_at = now + pb_ban_topic(a->relay, topic->name, now);
-    topic->on_trial = true;
+        topic->on_trial = true;
+    }
 }
 
 static int resume_topic(pb_active *a, pb_topic *topic, const pb_probed *probed, double now,
@@ -158,6 +173,7 @@ static int resume_topic(pb_active *a, pb_topic *topic, const pb_probed *probed, 
             topic->lanes[i]->resume = topic->resume;
     topic->resume = PB_NEVER;
     topic->state = PB_TOPIC_READY;
+    topic->backoff = 0;
     topic->ask_at = now + ASK_AGAIN_READY;
     a->turn.next = now;
     return grown ? save(a, topic, err) : 0;

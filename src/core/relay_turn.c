@@ -53,10 +53,6 @@ static void choose_limit(pb_turn *turn) {
     turn->limit = rows > PB_READ_ROWS ? PB_READ_ROWS : rows < LEAST_ROWS ? LEAST_ROWS : (int)rows;
 }
 
-static void mark_catching_up(pb_active *a, pb_lane *lane, void *arg) {
-    lane->catching_up = *(bool *)arg && pb_lane_can_catch_up(a, lane, pb_now());
-}
-
 /* -- sending -------------------------------------------------------------------------------- */
 
 static int send_settings(pb_active *a, pb_error *err) {
@@ -112,7 +108,7 @@ static int start(pb_active *a, const survey *s, double now, pb_error *err) {
     turn->upper = turn->catch_up ? a->position : PB_NEVER;
     turn->bound = 0;
     turn->noted.count = 0;
-    pb_topics_each_lane(a, mark_catching_up, &turn->catch_up);
+    pb_topics_each_lane(a, pb_lane_mark, &turn->catch_up);
     if (send_settings(a, err) != 0)
         return -1;
     if ((turn->catch_up || !full) &&
@@ -206,21 +202,6 @@ static int take_holders(pb_active *a, const PGresult *result) {
     return done;
 }
 
-/* A lane has seen all up to the bound, also where none of the rows was its own. */
-static void finish_catch_up(pb_active *a, pb_lane *lane, void *arg) {
-    const int64_t *bound = arg;
-    (void)a;
-    if (!lane->catching_up)
-        return;
-    if (*bound == PB_NEVER) {
-        lane->resume = PB_NEVER;
-        lane->dirty = false;
-        lane->clean_after = 0;
-    } else if (lane->resume <= *bound) {
-        lane->resume = *bound + 1;
-    }
-}
-
 static void set_pause(pb_turn *turn, int rows, double now) {
     if (rows >= turn->limit)
         turn->pause = 0;
@@ -281,7 +262,7 @@ static int publish(pb_active *a, double now, pb_error *err) {
     if (placed->catch_up) {
         turn->noted = placed->noted;
         if (!failed)
-            pb_topics_each_lane(a, finish_catch_up, &placed->bound);
+            pb_topics_each_lane(a, pb_lane_caught_up, &placed->bound);
     }
     release_pages(placed);
     return failed ? -1 : 0;

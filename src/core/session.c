@@ -12,7 +12,8 @@
 
 /* The id first: once COMMIT is on its way it is too late to ask for it. */
 #define LIMITS "set_config('statement_timeout', $1, true), " \
-               "set_config('idle_in_transaction_session_timeout', $2, true)"
+               "set_config('idle_in_transaction_session_timeout', " \
+               "coalesce($2, current_setting('idle_in_transaction_session_timeout')), true)"
 #define ID_AND_LIMITS "SELECT pg_current_xact_id()::text, " LIMITS
 #define LIMITS_ALONE "SELECT " LIMITS
 #define ONE_LIMIT "SELECT set_config('statement_timeout', $1, true)"
@@ -65,10 +66,6 @@ pb_pg *pb_session_pg(pb_session *session) {
     return session->pg;
 }
 
-pb_outbox *pb_session_outbox(pb_session *session) {
-    return session->outbox;
-}
-
 int pb_session_begin(pb_session *session, const pb_begin *begin, pb_error *err) {
     if (session->open)
         return pb_fail(err, PB_BUSY, "a transaction is open on this connection already");
@@ -95,7 +92,9 @@ int pb_session_send_begin(pb_session *session, int *queued, pb_error *err) {
         return 0;
     snprintf(session->idle_ms, sizeof session->idle_ms, "%.0f", session->begin.idle_timeout * 1000);
     pb_param params[] = {pb_param_text(pb_bytes_of(session->statement_ms)),
-                         pb_param_text(pb_bytes_of(session->idle_ms))};
+                         session->begin.idle_timeout > 0
+                             ? pb_param_text(pb_bytes_of(session->idle_ms))
+                             : pb_param_null()};
     const char *second = session->begin.read_only ? LIMITS_ALONE : ID_AND_LIMITS;
     if (pb_pg_send(session->pg, begin_text(&session->begin), NULL, 0, PB_TEXT_RESULT, err) != 0 ||
         pb_pg_send(session->pg, second, params, 2, PB_TEXT_RESULT, err) != 0)
@@ -126,6 +125,13 @@ static int finish(pb_session *session, double deadline, int failed, pb_error *er
     return pb_pg_finish(session->pg, deadline, failed ? &later : err) || failed ? -1 : 0;
 }
 
+/* A statement was not sent: what was queued before it must not be answered to the next one. */
+static int fail_queued(pb_session *session) {
+    if (pb_pg_pending(session->pg) > 0)
+        pb_pg_abandon(session->pg);
+    return -1;
+}
+
 static int query_in_transaction(pb_session *session, const char *sql, const pb_param *params,
                                 int count, PGresult **result, pb_error *err) {
     int queued;
@@ -133,7 +139,7 @@ static int query_in_transaction(pb_session *session, const char *sql, const pb_p
     if (pb_session_send_begin(session, &queued, err) != 0 ||
         pb_pg_send(session->pg, sql, params, count, PB_TEXT_RESULT, err) != 0 ||
         pb_pg_sync(session->pg, deadline, err) != 0)
-        return -1;
+        return fail_queued(session);
     int failed = pb_session_receive_begin(session, queued, deadline, err) ||
                  pb_pg_receive(session->pg, deadline, result, err);
     return finish(session, deadline, failed, err);
@@ -148,7 +154,7 @@ static int query_alone(pb_session *session, const char *sql, const pb_param *par
     if ((limited && pb_pg_send(session->pg, ONE_LIMIT, &limit, 1, PB_TEXT_RESULT, err) != 0) ||
         pb_pg_send(session->pg, sql, params, count, PB_TEXT_RESULT, err) != 0 ||
         pb_pg_sync(session->pg, deadline, err) != 0)
-        return -1;
+        return fail_queued(session);
     int failed = (limited && pb_pg_receive(session->pg, deadline, &set, err)) ||
                  pb_pg_receive(session->pg, deadline, result, err);
     PQclear(set);
@@ -158,6 +164,32 @@ static int query_alone(pb_session *session, const char *sql, const pb_param *par
 static bool is_refusal(const PGresult *result, const char *sqlstate) {
     const char *state = result ? PQresultErrorField(result, PG_DIAG_SQLSTATE) : NULL;
     return state && strcmp(state, sqlstate) == 0;
+}
+
+static void end(pb_session *session) {
+    session->open = session->begun = false;
+}
+
+/*
+ * BEGIN outside a transaction would leave it open in the pool; COMMIT, ROLLBACK and PREPARE
+ * TRANSACTION inside one would part the data from its events.
+ */
+static int check_still_ours(pb_session *session, PGresult *result, pb_error *err) {
+    bool inside = pb_pg_in_transaction(session->pg);
+    if (session->begun == inside && !(inside && strcmp(PQcmdStatus(result), "COMMIT") == 0))
+        return 0;
+    bool was_open = session->open;
+    end(session);
+    if (inside && pb_pg_run(session->pg, "ROLLBACK", NULL, 0, PB_TEXT_RESULT, NULL, err) != 0)
+        pb_pg_abandon(session->pg);
+    if (was_open)
+        return pb_fail(err, PB_CONFIG,
+                       "query: the statement ended the transaction, which is over: what it "
+                       "committed stays, and no event is stored; return from the function, or use "
+                       "tx:rollback");
+    return pb_fail(err, PB_CONFIG,
+                   "query: the statement opened a transaction, which was rolled back: use "
+                   "box:transaction");
 }
 
 int pb_session_query(pb_session *session, const char *sql, const pb_param *params, int count,
@@ -174,17 +206,14 @@ int pb_session_query(pb_session *session, const char *sql, const pb_param *param
             failed = query_alone(session, sql, params, count, false, result, err);
         }
     }
-    if (!failed && pb_pg_check(*result, "database", err) == 0)
+    if (!failed && pb_pg_check(*result, "database", err) == 0 &&
+        check_still_ours(session, *result, err) == 0)
         return 0;
     if (is_refusal(*result, STALE_PLAN))
         pb_pg_forget_statements(session->pg);
     PQclear(*result);
     *result = NULL;
     return -1;
-}
-
-static void end(pb_session *session) {
-    session->open = session->begun = false;
 }
 
 static int fail_unknown(pb_session *session, pb_error *err) {
@@ -262,7 +291,9 @@ static int commit_now(pb_session *session, const pb_commit *commit, pb_error *er
     int failed = receive_commit(session, queued, commit->batch, deadline, &sure, err);
     if (failed && !sure)
         return fail_unknown(session, err);
-    return finish(session, deadline, failed, err);
+    pb_error later; /* a connection that breaks behind the answer takes nothing of it back */
+    pb_pg_finish(pg, deadline, &later);
+    return failed;
 }
 
 int pb_session_commit(pb_session *session, const pb_commit *commit, pb_error *err) {

@@ -36,7 +36,6 @@ void pb_session_close(pb_session *session);
 
 pb_session_state pb_session_status(const pb_session *session);
 pb_pg *pb_session_pg(pb_session *session);
-pb_outbox *pb_session_outbox(pb_session *session);
 
 /* Opens a transaction; BEGIN travels with the first statement. busy where one is open. */
 int pb_session_begin(pb_session *session, const pb_begin *begin, pb_error *err);

@@ -110,11 +110,11 @@ function attempts:of(intake, i)
   return known and known.offset == offset and known.count or 0
 end
 
---- Sets it, in memory and in the database.
+--- Sets it, in memory and, where there is a connection, in the database.
 function attempts:set(connection, intake, i, count)
   local topic, partition, offset = self.place(intake, i)
   self.known[name_of(topic, partition)] = { offset = offset, count = count }
-  return connection:query(self.attempt_sql, self.group, topic, partition, offset, count)
+  return connection and connection:query(self.attempt_sql, self.group, topic, partition, offset, count)
 end
 
 return attempts

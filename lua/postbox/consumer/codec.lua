@@ -1,40 +1,21 @@
 --- How records become events: which fields they have, and when they are read.
 -- @module postbox.consumer.codec
-local cjson = require "cjson"
+local core = require "postbox.core"
 local errors = require "postbox.errors"
 
 local codec = {}
 
-local JSON_DEPTH = 128
-
--- An instance of our own: the settings of the application's stay as they are.
-local json = cjson.new()
-json.decode_invalid_numbers(false)
-json.decode_max_depth(JSON_DEPTH)
-
 -- As core.consumer counts them.
 local numbers = { postbox = 0, json = 1, bytes = 2, custom = 3 }
 
--- cjson makes all numbers floats; where Lua has integers, 42 must not print as 42.0.
-local to_integer = math.tointeger -- luacheck: ignore 143
-
-local function with_integers(value)
-  if type(value) == "number" then
-    return to_integer(value) or value
-  elseif type(value) == "table" then
-    for name, inner in pairs(value) do
-      value[name] = with_integers(inner)
-    end
-  end
-  return value
-end
-
 local function decode_json(text)
-  local value = json.decode(text)
-  if value == cjson.null then
+  local value, message, err = core.decode(text)
+  if err then
+    error(message) -- not to be expected: what an intake gives is checked
+  elseif value == core.null then
     return nil -- what was published as nil
   end
-  return to_integer and with_integers(value) or value
+  return value
 end
 
 local function as_it_is(bytes)

@@ -6,6 +6,8 @@ local transaction = require "postbox.transaction"
 local database = {}
 database.__index = database
 
+local ENDED = "a handler may not end its transaction: what it wrote and its inbox row are committed together when it "
+  .. "returns"
 local IDLE_SECONDS = 300 -- a consumer that is frozen inside a transaction lets its inbox rows go
 
 function database.new(box)
@@ -41,12 +43,27 @@ end
 
 local endings = { COMMIT = true, END = true, ROLLBACK = true, ABORT = true, PREPARE = true }
 
+-- What is behind the comment that a text begins with; comments nest in PostgreSQL.
+local function behind_comment(text)
+  local depth, at = 0, 1
+  repeat
+    local opened, closed = text:find("/*", at, true), text:find("*/", at, true)
+    if not opened and not closed then
+      return ""
+    end
+    local opens = opened and opened < (closed or math.huge)
+    depth, at = depth + (opens and 1 or -1), (opens and opened or closed) + 2
+  until depth == 0
+  return text:sub(at)
+end
+
 -- The first word of a statement, in capitals; for ROLLBACK and PREPARE the second matters too.
 local function ends_transaction(sql)
   local rest, before = sql, nil
-  while rest ~= before do -- comments in front
+  while rest ~= before do -- comments and empty statements in front
     before = rest
-    rest = rest:gsub("^%s+", ""):gsub("^%-%-[^\n]*", ""):gsub("^/%*.-%*/", "")
+    rest = rest:gsub("^[%s;]+", ""):gsub("^%-%-[^\r\n]*", "")
+    rest = rest:find "^/%*" and behind_comment(rest) or rest
   end
   local first, behind = rest:match "^(%a+)(.*)$"
   first = first and first:upper()
@@ -63,11 +80,15 @@ end
 -- A handler that committed would commit the inbox rows of the events behind its own with it.
 local function guarded_query(tx, sql, ...)
   if type(sql) == "string" and ends_transaction(sql) then
-    tx.ended = errors.new("handler", "a handler may not end its transaction: what it wrote and its inbox row are "
-      .. "committed together when it returns")
+    tx.ended = errors.new("handler", ENDED)
     error(tx.ended, 0)
   end
   return getmetatable(tx).__index.query(tx, sql, ...)
+end
+
+--- The error of a handler that ended its transaction, or tried to; nil where it did not.
+function database.ended(tx)
+  return tx.ended or (tx.connection:status() == "idle" and errors.new("handler", ENDED)) or nil
 end
 
 --- A transaction on it, for handlers.

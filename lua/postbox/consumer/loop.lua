@@ -174,13 +174,18 @@ end
 --- Consumes until stop(), a signal, or idleness.
 -- @return true, or nil, message, err
 function loop.run(consumer, given)
-  local native, message, err = open_native(consumer)
+  local signals, message, err = core.catch_signals()
+  if not signals then
+    return nil, message, err
+  end
+  local native
+  native, message, err = open_native(consumer)
   if not native then
+    signals:restore()
     return nil, message, err
   end
   local run = new_run(consumer, native)
   consumer.running = run
-  local signals = core.catch_signals and core.catch_signals()
   local ok, done
   ok, done, message, err = pcall(function()
     local ready, why, failure = prepare(consumer, native, run)
@@ -189,9 +194,7 @@ function loop.run(consumer, given)
     end
     return run_turns(consumer, run, given, signals)
   end)
-  if signals then
-    signals:restore()
-  end
+  signals:restore()
   consumer.running = nil
   finish(run)
   if not ok then

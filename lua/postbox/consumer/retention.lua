@@ -18,11 +18,16 @@ function retention:sql(text)
   return (text:gsub("postbox%.", '"' .. self.box.schema .. '".'))
 end
 
--- Detached without stopping anybody, then dropped. One that is in use is tried again next time.
-local function drop_day(self, connection, name)
-  local day = self:sql("postbox." .. name)
-  local detach = self:sql "ALTER TABLE postbox.inbox DETACH PARTITION " .. day .. " CONCURRENTLY"
-  local detached, message = connection:query(detach)
+local how_to_detach = { attached = " CONCURRENTLY", detaching = " FINALIZE" } -- nothing where it is done
+
+-- Detached without stopping anybody, then dropped. One that is in use is tried again next time, from
+-- where this time ends.
+local function drop_day(self, connection, name, state)
+  local day, how = self:sql("postbox." .. name), how_to_detach[state]
+  local detached, message = true, nil
+  if how then
+    detached, message = connection:query(self:sql "ALTER TABLE postbox.inbox DETACH PARTITION " .. day .. how)
+  end
   if detached then
     detached, message = connection:query("DROP TABLE " .. day)
   end
@@ -33,7 +38,7 @@ end
 
 local function drop_old(self, connection)
   local interval = ("%d seconds"):format(self.seconds)
-  local expired = self:sql "SELECT partition_name FROM postbox.inbox_expired($1::text::interval)"
+  local expired = self:sql "SELECT partition_name, state FROM postbox.inbox_expired($1::text::interval)"
   local rows, message = connection:query(expired, interval)
   if not rows then
     self.box:log("warning", "inbox: old days are not found: " .. message)
@@ -41,7 +46,7 @@ local function drop_old(self, connection)
   end
   connection:query(LOCK)
   for _, row in ipairs(rows) do
-    drop_day(self, connection, row.partition_name)
+    drop_day(self, connection, row.partition_name, row.state)
   end
   connection:query "RESET lock_timeout"
   connection:query(self:sql "SELECT postbox.inbox_purge_untimed($1::text::interval)", interval)

@@ -71,8 +71,9 @@ function work:handle(tx, i, number, attempt)
   end
   tx.causation = event
   local ok, err = transaction.call(tx, self.handlers[number], event, tx)
-  if tx.ended then
-    return false, tx.ended, true
+  local ended = self.database.ended(tx)
+  if ended then
+    return false, ended, true
   end
   if ok and tx.connection:status() == "open" and not tx.doomed then
     return true
@@ -170,10 +171,8 @@ end
 -- A handler failed alone: another try later, or the end.
 function work:failed(i, err, attempt)
   local o = self.options
-  local connection = self.database:get()
-  if connection then -- without it the count is in memory, and a crash forgets it
-    self.attempts:set(connection, self.intake, i, attempt)
-  end
+  -- Without a connection the count is in memory, and a crash forgets it.
+  self.attempts:set(self.database:get(), self.intake, i, attempt)
   if reject.is(err) or attempt > o.retry.retries then
     return self:bury(i, dead.by_handler(err, attempt))
   end
@@ -185,15 +184,15 @@ function work:failed(i, err, attempt)
   return "held"
 end
 
--- Whose fault was it?
+-- Whose fault was it? After a COMMIT without an answer the inbox knows more than this.
 function work:judge(i, err, attempt)
-  if self.database.is_conflict(err) and self.conflicts < FREE_CONFLICTS then
+  if self.database:is_trouble(err) and not self.database:is_well() then
+    return self:wait_for_database(err)
+  end
+  if (self.database.is_conflict(err) or err.code == "unknown") and self.conflicts < FREE_CONFLICTS then
     self.conflicts = self.conflicts + 1
     self.native:hold(self.intake, i, retry.trouble(self.conflicts))
     return "held"
-  end
-  if self.database:is_trouble(err) and not self.database:is_well() then
-    return self:wait_for_database(err)
   end
   return self:failed(i, err, attempt)
 end

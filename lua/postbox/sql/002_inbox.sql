@@ -51,11 +51,13 @@ BEGIN
     PERFORM pg_advisory_xact_lock(oid::integer, 0) FROM pg_class WHERE oid = 'postbox.inbox'::regclass;
     FOR d IN SELECT DISTINCT x FROM unnest(days) AS x ORDER BY x LOOP
         name := 'inbox_' || to_char(d, 'YYYYMMDD');
-        CONTINUE WHEN d IS NULL OR to_regclass('postbox.' || name) IS NOT NULL;
+        CONTINUE WHEN d IS NULL OR EXISTS (SELECT FROM pg_inherits
+                                            WHERE inhrelid = to_regclass('postbox.' || name));
         IF d NOT BETWEEN DATE '2020-01-01' AND (now() AT TIME ZONE 'UTC')::date + 31 THEN
             RAISE EXCEPTION 'inbox: no partition is made for %', d;
         END IF;
-        EXECUTE format('CREATE TABLE postbox.%I (LIKE postbox.inbox INCLUDING ALL)', name);
+        -- One that is there was detached and not dropped: it is taken back.
+        EXECUTE format('CREATE TABLE IF NOT EXISTS postbox.%I (LIKE postbox.inbox INCLUDING ALL)', name);
         EXECUTE format('ALTER TABLE postbox.inbox ATTACH PARTITION postbox.%I '
                        'FOR VALUES FROM (%L) TO (%L)', name,
                        postbox.inbox_bound(d), postbox.inbox_bound(d + 1));
@@ -84,23 +86,28 @@ LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
 $$;
 
 -- Partitions that may go: each day that was over `retention` ago, and whose last insert is older
--- than that too (an old event may have been processed late).
+-- than that too (an old event may have been processed late). A drop that was cut short left a day
+-- `detaching` (it is to be finalized, before another can be detached) or `detached`.
 CREATE FUNCTION postbox.inbox_expired(retention interval)
-RETURNS TABLE (partition_name text, last_insert timestamptz)
+RETURNS TABLE (partition_name text, last_insert timestamptz, state text)
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     candidate record;
 BEGIN
     FOR candidate IN
-        SELECT c.relname, right(c.relname, 8)::date AS day
-          FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
-         WHERE i.inhparent = 'postbox.inbox'::regclass AND c.relname ~ '^inbox_[0-9]{8}$'
-         ORDER BY c.relname
+        SELECT c.relname, right(c.relname, 8)::date AS day,
+               CASE WHEN i.inhdetachpending THEN 'detaching'
+                    WHEN i.inhrelid IS NULL THEN 'detached' ELSE 'attached' END AS state
+          FROM pg_class c LEFT JOIN pg_inherits i ON i.inhrelid = c.oid
+         WHERE c.relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = 'postbox.inbox'::regclass)
+           AND c.relkind = 'r' AND c.relname ~ '^inbox_[0-9]{8}$'
+         ORDER BY i.inhdetachpending IS NOT TRUE, c.relname
     LOOP
         CONTINUE WHEN (candidate.day + 1) + retention > now() AT TIME ZONE 'UTC';
         EXECUTE format('SELECT max(processed_at) FROM postbox.%I', candidate.relname) INTO last_insert;
         IF last_insert IS NULL OR last_insert < now() - retention THEN
             partition_name := candidate.relname;
+            state := candidate.state;
             RETURN NEXT;
         END IF;
     END LOOP;

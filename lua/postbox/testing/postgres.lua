@@ -2,6 +2,7 @@
 -- socket there, gone when this process ends.
 -- @module postbox.testing.postgres
 
+local core = require "postbox.core"
 local process = require "postbox.testing.process"
 
 local quote = process.quote
@@ -179,7 +180,7 @@ local function kill_server(self)
   end
   for _, pid in ipairs(pids) do
     while process.exists(pid) do
-      process.run { "sleep", "0.01" }
+      core.sleep(0.01)
     end
   end
   os.remove(self.folder .. "/data/postmaster.pid")
