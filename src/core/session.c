@@ -11,12 +11,10 @@
 #define STALE_PLAN "0A000"       /* also "cached plan must not change result type" */
 
 /* The id first: once COMMIT is on its way it is too late to ask for it. */
-#define LIMITS "set_config('statement_timeout', $1, true), " \
-               "set_config('idle_in_transaction_session_timeout', " \
-               "coalesce($2, current_setting('idle_in_transaction_session_timeout')), true)"
-#define ID_AND_LIMITS "SELECT pg_current_xact_id()::text, " LIMITS
-#define LIMITS_ALONE "SELECT " LIMITS
-#define ONE_LIMIT "SELECT set_config('statement_timeout', $1, true)"
+#define ID "SELECT pg_current_xact_id()::text, "
+#define LIMIT "set_config('statement_timeout', $1, true)"
+#define IDLE_LIMIT ", set_config('idle_in_transaction_session_timeout', $2, true)"
+#define ONE_LIMIT "SELECT " LIMIT
 
 struct pb_session {
     pb_pg *pg;
@@ -86,18 +84,24 @@ static const char *begin_text(const pb_begin *begin) {
     return texts[begin->isolation][begin->read_only];
 }
 
+/* What follows BEGIN in its round trip: the transaction's id, and its limits. */
+static const char *second_text(const pb_begin *begin) {
+    static const char *const texts[2][2] = {{ID LIMIT, ID LIMIT IDLE_LIMIT},
+                                            {"SELECT " LIMIT, "SELECT " LIMIT IDLE_LIMIT}};
+    return texts[begin->read_only][begin->idle_timeout > 0];
+}
+
 int pb_session_send_begin(pb_session *session, int *queued, pb_error *err) {
+    const pb_begin *begin = &session->begin;
     *queued = 0;
     if (!session->open || session->begun)
         return 0;
-    snprintf(session->idle_ms, sizeof session->idle_ms, "%.0f", session->begin.idle_timeout * 1000);
+    snprintf(session->idle_ms, sizeof session->idle_ms, "%.0f", begin->idle_timeout * 1000);
     pb_param params[] = {pb_param_text(pb_bytes_of(session->statement_ms)),
-                         session->begin.idle_timeout > 0
-                             ? pb_param_text(pb_bytes_of(session->idle_ms))
-                             : pb_param_null()};
-    const char *second = session->begin.read_only ? LIMITS_ALONE : ID_AND_LIMITS;
-    if (pb_pg_send(session->pg, begin_text(&session->begin), NULL, 0, PB_TEXT_RESULT, err) != 0 ||
-        pb_pg_send(session->pg, second, params, 2, PB_TEXT_RESULT, err) != 0)
+                         pb_param_text(pb_bytes_of(session->idle_ms))};
+    if (pb_pg_send(session->pg, begin_text(begin), NULL, 0, PB_TEXT_RESULT, err) != 0 ||
+        pb_pg_send(session->pg, second_text(begin), params, begin->idle_timeout > 0 ? 2 : 1,
+                   PB_TEXT_RESULT, err) != 0)
         return -1;
     session->begun = true;
     *queued = 2;

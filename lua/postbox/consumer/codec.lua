@@ -67,10 +67,10 @@ end
 local function read(custom, event)
   local ok, result, reason = pcall(custom, event)
   if not ok then
-    return nil, "the codec failed: " .. tostring(result)
+    return nil, "the codec failed: " .. errors.text(result)
   end
   if type(result) ~= "table" then
-    return nil, reason and tostring(reason) or "the codec did not recognise the record"
+    return nil, reason and errors.text(reason) or "the codec did not recognise the record"
   end
   if result.id ~= nil and type(result.id) ~= "string" then
     return nil, "the codec's id is not a string"
