@@ -53,3 +53,36 @@ describe("relay, process", function()
     assert.equal(10, help.waiting(box))
   end)
 end)
+
+describe("a relay that cannot fit", function()
+  local postbox = require "postbox"
+
+  local function start_failure(options)
+    options.kafka = "127.0.0.1:1"
+    local box = postbox.new(options)
+    local started, message, err = box:relay():start()
+    box:close(1)
+    assert.is_nil(started)
+    assert.equal("config", err.code)
+    return message
+  end
+
+  it("does not start where the schema is missing, or is of another version", function()
+    local database = support.database()
+    assert.truthy(start_failure({ database = database }):find("migrate", 1, true))
+    local box = postbox.new { database = database }
+    assert(box:migrate())
+    assert(box:query "INSERT INTO postbox.migration (version, name) VALUES (999, 'later')")
+    box:close()
+    assert.truthy(start_failure({ database = database }):find("newer", 1, true))
+  end)
+
+  it("does not start where the box asks for settings that the outbox does not have", function()
+    local database = support.database()
+    local box = postbox.new { database = database }
+    assert(box:migrate())
+    box:close()
+    local message = start_failure { database = database, confirm = "readback" }
+    assert.truthy(message:find("SET confirm", 1, true), message)
+  end)
+end)

@@ -51,6 +51,9 @@ end
 
 --- Any value as text. Never raises, whatever __tostring does.
 function errors.text(value)
+  if value == nil then
+    return "nil was raised"
+  end
   local ok, text = pcall(tostring, value)
   return ok and type(text) == "string" and text or ("(a %s that has no text)"):format(type(value))
 end

@@ -39,9 +39,25 @@ function relay.new(box, given)
   return self
 end
 
---- Starts it as a thread of this process.
--- @treturn boolean true; or nil, message, err
+-- A schema that is missing or of another version, or settings that differ from what the box asks
+-- for: that does not mend itself. A database that is away does, so the relay starts and waits.
+local function check(box)
+  local connection, message, err = box:acquire()
+  if connection then
+    box:give_back(connection)
+  elseif err.code == "config" then
+    return nil, message, err
+  end
+  return true
+end
+
+--- Starts it as a thread of this process. Where the database or Kafka is away it waits for them.
+-- @treturn boolean true; or nil, message, err: config where the schema is missing or does not fit
 function relay:start()
+  local fits, message, err = check(self.box)
+  if not fits then
+    return nil, message, err
+  end
   return self.native:start()
 end
 

@@ -74,7 +74,7 @@ static int read_key(lua_State *L, scratch *s, pb_bytes *key, pb_error *err) {
     if (lua_type(L, KEY) != LUA_TSTRING)
         return pb_fail(err, PB_CONFIG,
                        "publish: the partition key must be a string, an integer or nil, not a %s",
-                       lua_type(L, KEY) == LUA_TNUMBER ? "number with a fraction"
+                       lua_type(L, KEY) == LUA_TNUMBER ? "number that is no integer"
                                                        : luaL_typename(L, KEY));
     key->data = lua_tolstring(L, KEY, &key->length);
     if (key->length > PB_KEY_LIMIT)

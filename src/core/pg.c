@@ -339,6 +339,8 @@ static void set_sqlstate(pb_error *err, const char *sqlstate) {
 }
 
 static pb_code code_of(const char *sqlstate) {
+    if (strcmp(sqlstate, "08P01") == 0) /* a wrong message, such as too few parameters: our side's fault */
+        return PB_ABORTED;
     if (strncmp(sqlstate, "08", 2) == 0 || strncmp(sqlstate, "57P", 3) == 0 ||
         strncmp(sqlstate, "53", 2) == 0 || strcmp(sqlstate, "25006") == 0)
         return PB_CONNECTION;

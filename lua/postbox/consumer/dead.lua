@@ -35,14 +35,18 @@ function dead.unread(code, message)
   return { code = code, class = class, message = message, attempts = 0 }
 end
 
+--- The topic to which the dead letters of a topic go.
+function dead.letters_of(topic)
+  return topic .. SUFFIX
+end
+
 function dead.is_dead_letter_topic(topic)
   return #topic > #SUFFIX and topic:sub(-#SUFFIX) == SUFFIX
 end
 
-local function explain_missing(topic, partitions, kafka)
-  return ("topic %s is missing, where records that fail would go: create it (kafka-topics.sh --bootstrap-server %s "
-    .. "--create --topic %s --partitions %d), or say create_topics in postbox.new")
-    :format(topic, kafka, topic, partitions)
+local function explain_missing(topic, purpose, partitions, kafka)
+  return ("topic %s is missing%s: create it (kafka-topics.sh --bootstrap-server %s --create --topic %s "
+    .. "--partitions %s), or say create_topics in postbox.new"):format(topic, purpose, kafka, topic, partitions)
 end
 
 local function bootstrap(box)
@@ -70,7 +74,8 @@ local function prepare_letters(box, native, source, partitions)
     return nil, message, err
   end
   if not create then
-    return errors.fail(errors.new("topic_unknown", explain_missing(letters, partitions, bootstrap(box))))
+    return errors.fail(errors.new("topic_unknown",
+      explain_missing(letters, ", where records that fail would go", partitions, bootstrap(box))))
   end
   return native:create_topic(letters, partitions, create.replication or -1, LOOK_SECONDS)
 end
@@ -78,8 +83,11 @@ end
 local function source_partitions(box, native, topic)
   local partitions, message, err = native:topic(topic, LOOK_SECONDS)
   local create = box.options.create_topics
-  if partitions or err.code ~= "topic_unknown" or not create then
+  if partitions or err.code ~= "topic_unknown" then
     return partitions, message, err
+  end
+  if not create then
+    return errors.fail(errors.new("topic_unknown", explain_missing(topic, "", "…", bootstrap(box))))
   end
   local count = create.partitions or 1
   local created

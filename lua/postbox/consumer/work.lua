@@ -144,6 +144,8 @@ function work:bury(i, reason)
     return marked
   end
   self.condemned[name] = nil
+  self.box:log("error", ("consumer %s: %s at offset %.0f is a dead letter in %s now: %s")
+    :format(self.options.group, name, offset, dead.letters_of(topic), sentence.reason.message))
   self.attempts:cleared(self.intake, i)
   self.intake:done(i)
   return "done"
