@@ -100,6 +100,7 @@ build = {
         "src/core/relay_turn.c",
         "src/core/result.c",
         "src/core/session.c",
+        "src/core/thread.c",
         "src/core/utf8.c",
       },
       defines = { "_GNU_SOURCE" },

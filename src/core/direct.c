@@ -2,7 +2,6 @@
 
 #include <poll.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -10,6 +9,7 @@
 
 #include "clock.h"
 #include "direct_internal.h"
+#include "thread.h"
 
 #define MOST_WAITING 20000   /* events; more are left to the relay */
 #define FREE_PATIENCE 3.0    /* seconds */
@@ -120,34 +120,21 @@ static void release(pb_direct *d) {
     free(d);
 }
 
-static int start_thread(pb_direct *d) {
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int failed = pthread_create(&d->thread, NULL, work, d);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return failed;
-}
-
 pb_direct *pb_direct_new(pb_config *config, bool readback, size_t max_record_bytes, pb_error *err) {
-    pthread_condattr_t monotonic;
     pb_direct *d = calloc(1, sizeof *d);
     if (!d) {
         pb_fail_memory(err, "a direct publisher");
         return NULL;
     }
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
     pthread_mutex_init(&d->lock, NULL);
-    pthread_cond_init(&d->ended, &monotonic);
-    pthread_condattr_destroy(&monotonic);
+    pb_condition_init(&d->ended);
     d->config = pb_config_share(config);
     d->process = getpid();
     d->readback = readback;
     d->max_record_bytes = max_record_bytes;
     d->running = true;
     d->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-    if (d->wake_fd >= 0 && start_thread(d) == 0)
+    if (d->wake_fd >= 0 && pb_thread_start(&d->thread, work, d) == 0)
         return d;
     release(d);
     pb_fail(err, PB_FULL, "direct delivery: cannot start a thread");

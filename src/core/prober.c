@@ -1,7 +1,6 @@
 #include "prober.h"
 
 #include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +9,7 @@
 #include "admin.h"
 #include "clock.h"
 #include "kafka.h"
+#include "thread.h"
 
 #define CREATE_TIMEOUT 2.0      /* seconds */
 #define CONFIGS_TIMEOUT_MS 250  /* a broker that knows the request answers within a few */
@@ -232,15 +232,6 @@ static void *work(void *arg) {
     return NULL;
 }
 
-static int start_thread(pb_prober *prober) {
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int failed = pthread_create(&prober->thread, NULL, work, prober);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return failed;
-}
-
 static void release(pb_prober *prober) {
     if (prober->rk)
         rd_kafka_destroy(prober->rk);
@@ -268,7 +259,7 @@ pb_prober *pb_prober_new(pb_config *config, const pb_prober_options *options, pb
     pthread_cond_init(&prober->asked, NULL);
     rd_kafka_conf_t *conf = pb_kafka_conf(config, err);
     prober->rk = conf ? pb_kafka_new(RD_KAFKA_PRODUCER, conf, err) : NULL;
-    if (prober->rk && start_thread(prober) == 0)
+    if (prober->rk && pb_thread_start(&prober->thread, work, prober) == 0)
         return prober;
     if (prober->rk)
         pb_fail(err, PB_FULL, "relay: cannot start the thread that watches topics");

@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +12,7 @@
 
 #include "clock.h"
 #include "relay_internal.h"
+#include "thread.h"
 
 #define STANDBY_PAUSE 0.1       /* seconds between looks at the lease */
 #define FIRST_PAUSE 0.05        /* before the next try after a failure */
@@ -205,15 +205,11 @@ static void *work(void *arg) {
 /* -- what others call ------------------------------------------------------------------------ */
 
 static struct pb_relay_shared *new_shared(void) {
-    pthread_condattr_t monotonic;
     struct pb_relay_shared *s = calloc(1, sizeof *s);
     if (!s)
         return NULL;
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
     pthread_mutex_init(&s->lock, NULL);
-    pthread_cond_init(&s->ended, &monotonic);
-    pthread_condattr_destroy(&monotonic);
+    pb_condition_init(&s->ended);
     s->process = getpid();
     return s;
 }
@@ -252,15 +248,6 @@ pb_relay *pb_relay_new(pb_config *config, const pb_relay_options *options, pb_er
     return relay;
 }
 
-static int start_thread(pb_relay *relay) {
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int failed = pthread_create(&relay->shared->thread, NULL, work, relay);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return failed;
-}
-
 int pb_relay_start(pb_relay *relay, pb_error *err) {
     struct pb_relay_shared *s = relay->shared;
     if (s->started && pb_relay_stop(relay, 0, err) != 0)
@@ -272,7 +259,7 @@ int pb_relay_start(pb_relay *relay, pb_error *err) {
         return -1;
     s->stop = false;
     s->running = s->counts.running = true;
-    if (start_thread(relay) != 0) {
+    if (pb_thread_start(&s->thread, work, relay) != 0) {
         s->running = s->counts.running = false;
         pb_prober_free(relay->prober);
         relay->prober = NULL;
