@@ -13,17 +13,16 @@ local function name_of(topic, partition)
   return topic .. "/" .. partition
 end
 
---- @tparam string schema
+--- @param box
 -- @tparam string group
 -- @tparam number window fresh records behind a suspicious start that are taken one by one: as many
 -- as one transaction may have held
-function attempts.new(schema, group, window)
-  local prefix = 'SELECT * FROM "' .. schema .. '".'
+function attempts.new(box, group, window)
   return setmetatable({
     group = group, window = window,
-    starts_sql = prefix .. "consumer_starts($1, $2, $3, $4)",
-    ends_sql = prefix .. "consumer_ends($1, $2, $3)",
-    attempt_sql = prefix .. "consumer_attempt($1, $2, $3, $4, $5)",
+    starts_sql = box:in_schema "SELECT * FROM postbox.consumer_starts($1, $2, $3, $4)",
+    ends_sql = box:in_schema "SELECT * FROM postbox.consumer_ends($1, $2, $3)",
+    attempt_sql = box:in_schema "SELECT * FROM postbox.consumer_attempt($1, $2, $3, $4, $5)",
     known = {},    -- by partition: the record that fails and how often it did
     suspects = {}, -- by partition: how many records are still taken one by one
   }, attempts)

@@ -34,7 +34,7 @@ local function new_run(consumer, native)
     route_of = function(event_type) return consumer.routes[event_type] or consumer.default_route end,
     event_class = codec.events_of(intake, consumer.decode),
     database = database.new(consumer.box),
-    attempts = attempts.new(consumer.box.schema, o.group, o.batch),
+    attempts = attempts.new(consumer.box, o.group, o.batch),
     retention = retention.new(consumer.box, o.retention),
   }
 end

@@ -14,19 +14,15 @@ function retention.new(box, seconds)
   return setmetatable({ box = box, seconds = seconds, due = 0 }, retention)
 end
 
-function retention:sql(text)
-  return (text:gsub("postbox%.", '"' .. self.box.schema .. '".'))
-end
-
 local how_to_detach = { attached = " CONCURRENTLY", detaching = " FINALIZE" } -- nothing where it is done
 
 -- Detached without stopping anybody, then dropped. One that is in use is tried again next time, from
 -- where this time ends.
 local function drop_day(self, connection, name, state)
-  local day, how = self:sql("postbox." .. name), how_to_detach[state]
+  local day, how = self.box:in_schema("postbox." .. name), how_to_detach[state]
   local detached, message = true, nil
   if how then
-    detached, message = connection:query(self:sql "ALTER TABLE postbox.inbox DETACH PARTITION " .. day .. how)
+    detached, message = connection:query(self.box:in_schema "ALTER TABLE postbox.inbox DETACH PARTITION " .. day .. how)
   end
   if detached then
     detached, message = connection:query("DROP TABLE " .. day)
@@ -38,7 +34,7 @@ end
 
 local function drop_old(self, connection)
   local interval = ("%d seconds"):format(self.seconds)
-  local expired = self:sql "SELECT partition_name, state FROM postbox.inbox_expired($1::text::interval)"
+  local expired = self.box:in_schema "SELECT partition_name, state FROM postbox.inbox_expired($1::text::interval)"
   local rows, message = connection:query(expired, interval)
   if not rows then
     self.box:log("warning", "inbox: old days are not found: " .. message)
@@ -49,7 +45,7 @@ local function drop_old(self, connection)
     drop_day(self, connection, row.partition_name, row.state)
   end
   connection:query "RESET lock_timeout"
-  connection:query(self:sql "SELECT postbox.inbox_purge_untimed($1::text::interval)", interval)
+  connection:query(self.box:in_schema "SELECT postbox.inbox_purge_untimed($1::text::interval)", interval)
 end
 
 --- Looks now and then: makes the days ahead, drops the old ones.
@@ -62,7 +58,7 @@ function retention:look(database)
     return
   end
   self.due = core.now() + LOOK_EVERY
-  local made, message = connection:query(self:sql "SELECT postbox.inbox_make_ahead()")
+  local made, message = connection:query(self.box:in_schema "SELECT postbox.inbox_make_ahead()")
   if not made then
     self.box:log("warning", "inbox: the days ahead are not made: " .. message)
   end

@@ -179,9 +179,9 @@ function work:failed(i, err, attempt)
     return self:bury(i, dead.by_handler(err, attempt))
   end
   local seconds = retry.delay(o.retry, attempt)
+  local name, offset = place_name(self, i)
   self.box:log("warning", ("consumer %s: %s at offset %.0f failed (attempt %d of %d, again in %.3g s): %s")
-    :format(o.group, (place_name(self, i)), (select(2, place_name(self, i))), attempt, o.retry.retries + 1, seconds,
-      err.message))
+    :format(o.group, name, offset, attempt, o.retry.retries + 1, seconds, err.message))
   self.native:hold(self.intake, i, seconds)
   return "held"
 end
