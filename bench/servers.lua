@@ -133,7 +133,7 @@ end
 --- The broker's code is compiled while it runs: before that every figure is too low.
 function methods:warm_up(count)
   local topic = self:topic("warm")
-  for _ = 1, 3 do
+  for _ = 1, 10 do
     self.reference("produce", self.kafka.bootstrap, topic, count):finish()
   end
   self.reference("check", self.kafka.bootstrap, topic, 1, count):finish()

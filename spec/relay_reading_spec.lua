@@ -32,6 +32,40 @@ describe("relay, reading", function()
     support.eventually(2, function() return relay:stats().removed == 5000 end)
   end)
 
+  it("reads the backlog of a topic that is new to it once", function()
+    local count = 60000
+    local function fetched()
+      return tonumber(box:query([[SELECT coalesce(sum(idx_tup_fetch), 0)::bigint AS n
+        FROM pg_stat_user_tables WHERE relname = 'outbox']])[1].n)
+    end
+    topic = broker:topic("order.created", 12)
+    help.fill(box, topic, count, 500)
+    local before = fetched()
+    start()
+    help.drained(box)
+    assert(relay:stop(5))
+    local reads
+    support.eventually(5, function() -- the reader, and the DELETE
+      reads = (fetched() - before) / count
+      return reads >= 1.9
+    end)
+    assert.is_true(reads < 2.6, ("each row was read %.2f times"):format(reads))
+    assert.equal(0, help.assert_complete(topic, count))
+  end)
+
+  it("A-52 keeps the order where a backlog ends and single events follow", function()
+    -- Reads of 4,000 rows are sent in bulk, what is left of them by another producer.
+    local count = 0
+    topic = broker:topic("order.created", 4)
+    start()
+    for _ = 1, 3 do
+      help.fill(box, topic, 9500, 40, count)
+      count = count + 9500
+      help.drained(box)
+    end
+    assert.equal(0, help.assert_complete(topic, count))
+  end)
+
   it("writes key, value and headers as the outbox says", function()
     local id = box:query([[
       INSERT INTO postbox.outbox (event_id, event_type, topic, partition_key, payload, headers, envelope)

@@ -33,12 +33,13 @@ function help.insert(connection, topic, key, payload, partition)
 end
 
 --- `count` rows with the payloads 1 ... count and the keys k1 ... k<keys>.
-function help.fill(connection, topic, count, keys)
+function help.fill(connection, topic, count, keys, after)
   assert(connection:query([[
     INSERT INTO postbox.outbox (event_id, event_type, topic, partition_key, payload, headers)
     SELECT gen_random_uuid(), 'ORDER_CREATED', $1,
            convert_to('k' || 1 + i % $3::integer, 'UTF8'), convert_to(i::text, 'UTF8'), ''
-      FROM generate_series(1, $2::integer) i]], topic, count, keys or 10))
+      FROM generate_series($4::integer + 1, $4::integer + $2::integer) i]],
+    topic, count, keys or 10, after or 0))
 end
 
 function help.waiting(box)

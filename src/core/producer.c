@@ -6,6 +6,7 @@
 #define QUEUE_MESSAGES "100000" /* the relay's window is smaller: a net below it */
 #define QUEUE_KILOBYTES "262144"
 #define BATCH_BYTES 1000000     /* librdkafka's own default */
+#define BULK_LINGER_MS "2"
 #define FRAMING_BYTES 4096      /* around a record, with the headers of postbox */
 
 static int set_size(rd_kafka_conf_t *conf, const char *name, size_t value, pb_error *err) {
@@ -29,8 +30,8 @@ static int set_promises(rd_kafka_conf_t *conf, const pb_producer_options *option
     return options->alone ? pb_kafka_set(conf, "batch.num.messages", "1", err) : 0;
 }
 
-static int set_defaults(rd_kafka_conf_t *conf, const pb_config *config, pb_error *err) {
-    return pb_kafka_default(conf, config, "linger.ms", "0", err) ||
+static int set_defaults(rd_kafka_conf_t *conf, const pb_config *config, bool bulk, pb_error *err) {
+    return pb_kafka_default(conf, config, "linger.ms", bulk ? BULK_LINGER_MS : "0", err) ||
            pb_kafka_default(conf, config, "queue.buffering.max.messages", QUEUE_MESSAGES, err) ||
            pb_kafka_default(conf, config, "queue.buffering.max.kbytes", QUEUE_KILOBYTES, err);
 }
@@ -43,7 +44,7 @@ pb_producer *pb_producer_new(const pb_config *config, const pb_producer_options 
         pb_fail_memory(err, "a producer");
         return NULL;
     }
-    if (!conf || set_defaults(conf, config, err) || set_promises(conf, options, err)) {
+    if (!conf || set_defaults(conf, config, options->bulk, err) || set_promises(conf, options, err)) {
         if (conf)
             rd_kafka_conf_destroy(conf);
         free(producer);

@@ -14,6 +14,7 @@ typedef struct pb_producer_options {
     size_t batch_bytes;  /* at most the smallest max.message.bytes of the topics; 0: librdkafka's */
     size_t record_bytes; /* largest record that is to be sent */
     bool alone;          /* one record per request, and a refusal harms no other record */
+    bool bulk;           /* records wait a moment for company: fewer and larger requests */
     int wake_fd;         /* written (8 bytes) when the first report comes into an empty queue; -1 */
 } pb_producer_options;
 

@@ -38,12 +38,15 @@ static int prepare_sql(pb_active *a, pb_error *err) {
     return pb_fail_memory(err, "the relay's statements");
 }
 
-static int make_producer(pb_active *a, pb_error *err) {
-    pb_producer_options options = {.batch_bytes = a->batch_bytes,
+pb_producer *pb_active_producer(pb_active *a, pb_manner manner, pb_error *err) {
+    pb_producer_options options = {.batch_bytes = manner == PB_ALONE ? 0 : a->batch_bytes,
                                    .record_bytes = (size_t)a->settings.max_record_bytes,
+                                   .alone = manner == PB_ALONE,
+                                   .bulk = manner == PB_IN_BULK,
                                    .wake_fd = a->relay->wake_fd};
-    a->producer = pb_producer_new(a->config, &options, err);
-    return a->producer ? 0 : -1;
+    if (!a->producers[manner])
+        a->producers[manner] = pb_producer_new(a->config, &options, err);
+    return a->producers[manner];
 }
 
 /* Both connections are there and the lease is ours. */
@@ -61,26 +64,25 @@ int pb_active_open(pb_active *a, pb_error *err) {
     if (prepare_sql(a, err) != 0 || pb_held_load(a->held, a->remover, err) != 0 ||
         pb_readback_open(a, err) != 0 || pb_topics_load(a, err) != 0)
         return -1;
-    return make_producer(a, err);
+    return pb_active_producer(a, PB_AT_ONCE, err) ? 0 : -1;
 }
 
-static void free_handles(pb_active *a) {
+static void free_producer(pb_active *a, pb_manner manner) {
     for (int i = 0; i < PB_TOPIC_BUCKETS; i++)
         for (pb_topic *topic = a->topics[i]; topic; topic = topic->next) {
-            if (topic->handle)
-                rd_kafka_topic_destroy(topic->handle);
-            if (topic->alone_handle)
-                rd_kafka_topic_destroy(topic->alone_handle);
-            topic->handle = topic->alone_handle = NULL;
+            if (topic->handles[manner])
+                rd_kafka_topic_destroy(topic->handles[manner]);
+            topic->handles[manner] = NULL;
         }
+    pb_producer_free(a->producers[manner]);
+    a->producers[manner] = NULL;
 }
 
 void pb_active_close(pb_active *a) {
     pb_turn_clear(a);
-    free_handles(a);
+    for (pb_manner manner = 0; manner < PB_MANNERS; manner++)
+        free_producer(a, manner);
     pb_topics_free(a);
-    pb_producer_free(a->producer);
-    pb_producer_free(a->alone);
     pb_readback_close(a);
     pb_removal_free(a);
     pb_gaps_free(a->gaps);
@@ -140,22 +142,21 @@ int64_t pb_active_low_water(const pb_active *a) {
 }
 
 /* A topic with a smaller limit has come: all that is in flight ends first. */
-static int renew_producer(pb_active *a, pb_error *err) {
-    if (!a->renew_producer || a->in_flight > 0)
-        return 0;
-    free_handles(a);
-    pb_producer_free(a->producer);
-    a->producer = NULL;
-    a->renew_producer = false;
+static void renew_producers(pb_active *a) {
+    if (!a->renew_producers || a->in_flight > 0)
+        return;
+    free_producer(a, PB_AT_ONCE);
+    free_producer(a, PB_IN_BULK);
+    a->renew_producers = false;
     a->flush = true;
-    return make_producer(a, err);
 }
 
 static int step(pb_active *a, double now, pb_error *err) {
     if (pb_reports_serve(a, err) || pb_removal_step(a, now, err) || pb_readback_step(a, now, err) ||
-        pb_chores_step(a, now, err) || pb_topics_step(a, now, err) || renew_producer(a, err) ||
-        pb_later_step(a, now, err) || pb_turn_step(a, now, err))
+        pb_chores_step(a, now, err) || pb_topics_step(a, now, err) || pb_later_step(a, now, err) ||
+        pb_turn_step(a, now, err))
         return -1;
+    renew_producers(a);
     pb_lanes_check(a, now);
     if (!a->broken && !a->stopping && pb_lanes_flush(a, err) != 0)
         return -1;

@@ -15,11 +15,19 @@
 #include "relay.h"
 
 #define PB_NEVER INT64_MAX
-#define PB_READ_ROWS 2000           /* rows of one read, fewer when they are large */
-#define PB_WINDOW_ROWS 16384        /* rows in memory: waiting and in flight, of all partitions */
-#define PB_WINDOW_BYTES (8u << 20)  /* their bytes */
+#define PB_READ_ROWS 4000           /* rows of one read, fewer when they are large */
+#define PB_WINDOW_ROWS 32768        /* rows in memory: waiting and in flight, of all partitions */
+#define PB_WINDOW_BYTES (16u << 20)  /* their bytes */
 #define PB_LANE_ROWS_LEAST 128      /* a partition's part of the window is never smaller */
 #define PB_STALL 0.5                /* seconds without a report: the partition is left behind */
+
+/* How a row is sent, each way by a producer of its own. */
+typedef enum pb_manner {
+    PB_AT_ONCE,
+    PB_IN_BULK, /* of a backlog: in large requests */
+    PB_ALONE,   /* a suspect */
+    PB_MANNERS
+} pb_manner;
 
 /* A result whose rows are waiting to be sent. */
 typedef struct pb_page {
@@ -64,6 +72,7 @@ typedef struct pb_lane {
     pb_waiting *waiting; /* ascending by id, from `first` on */
     size_t first, count, capacity, waiting_bytes;
     size_t in_flight;
+    pb_manner manner;    /* of what is in flight */
     bool last_small;     /* the last send was small: it alone is in flight */
     int sends;           /* that are in flight, each about one request */
     struct pb_slot *newest; /* of the last send */
@@ -83,7 +92,7 @@ typedef struct pb_topic {
     char *name;
     size_t length;
     pb_topic_state state;
-    rd_kafka_topic_t *handle, *alone_handle; /* of either producer */
+    rd_kafka_topic_t *handles[PB_MANNERS];
     int partitions;
     pb_lane **lanes;
     int64_t resume;  /* first row that came while the partitions were not known */
@@ -164,6 +173,8 @@ typedef struct pb_turn {
     double next;          /* not before */
     double pause;         /* grows while nothing comes */
     double holders_at;    /* last listed */
+    int taken;            /* rows of the hot read that a partition took */
+    double hot_at;        /* not before, while partitions catch up */
     bool caught_up_last;  /* the last turn was a catch-up: the next is not */
     double row_bytes;     /* average of late */
 } pb_turn;
@@ -193,8 +204,8 @@ typedef struct pb_active {
     pb_pg *reader, *remover;
     pb_lease *lease;
     pb_settings settings;
-    pb_producer *producer;
-    pb_producer *alone; /* for suspects; made when the first is sent */
+    pb_producer *producers[PB_MANNERS]; /* made when the first row is sent so */
+    pb_manner manner;   /* in bulk while reads are full */
     pb_gaps *gaps;
     pb_held *held;
     pb_ids to_park;     /* rows of held keys that were read */
@@ -232,16 +243,18 @@ typedef struct pb_active {
     bool broken;         /* a record was refused, or the producer is at its end: no more sends */
     double broken_at;
     pb_error why;        /* ... and what it said */
-    bool renew_producer; /* a topic with smaller batches has come */
+    bool renew_producers; /* a topic with smaller batches has come */
 } pb_active;
 
 int pb_active_open(pb_active *a, pb_error *err);
 int pb_active_run(pb_active *a, pb_error *err);
 void pb_active_close(pb_active *a);
 int64_t pb_active_low_water(const pb_active *a);
+pb_producer *pb_active_producer(pb_active *a, pb_manner manner, pb_error *err); /* NULL: failed */
 
 /* relay_topics.c */
 pb_topic *pb_topics_get(pb_active *a, pb_bytes name); /* NULL without memory */
+bool pb_topics_are_asked(const pb_active *a); /* rows wait for the answer about a topic */
 void pb_topic_want(pb_active *a, pb_topic *topic);   /* asked for at once */
 int pb_topics_load(pb_active *a, pb_error *err);      /* those known to the table are asked for */
 int pb_topics_step(pb_active *a, double now, pb_error *err);
@@ -254,7 +267,6 @@ void pb_topic_pause(pb_active *a, pb_topic *topic, double now, const pb_error *e
 /* relay_suspects.c */
 bool pb_is_suspect(const pb_active *a, const pb_lane *lane, int64_t id);
 int pb_refuse(pb_active *a, int64_t id, const char *reason); /* -1 without memory */
-pb_producer *pb_alone_producer(pb_active *a, pb_error *err);
 int pb_suspect_reported(pb_active *a, pb_slot *slot, rd_kafka_resp_err_t code);
 int pb_park_refused(pb_active *a, pb_error *err);
 double pb_ban_topic(struct pb_relay *relay, const char *topic, double now);

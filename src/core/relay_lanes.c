@@ -165,12 +165,14 @@ static bool may_send(const pb_active *a, const pb_lane *lane) {
         return false;
     if (lane->in_flight == 0)
         return true;
+    if (lane->manner != a->manner)
+        return false; /* never two producers at once in one partition: they would race */
     return !lane->last_small && lane->sends < MOST_SENDS && lane->in_flight < pb_lane_limit(a) &&
            (lane->count >= FULL_ROWS || lane->waiting_bytes >= FULL_BYTES);
 }
 
-static rd_kafka_topic_t *handle_of(pb_topic *topic, pb_producer *producer, bool suspect) {
-    rd_kafka_topic_t **handle = suspect ? &topic->alone_handle : &topic->handle;
+static rd_kafka_topic_t *handle_of(pb_topic *topic, const pb_producer *producer, pb_manner manner) {
+    rd_kafka_topic_t **handle = &topic->handles[manner];
     if (!*handle)
         *handle = rd_kafka_topic_new(producer->rk, topic->name, NULL);
     return *handle;
@@ -202,14 +204,15 @@ static int not_sent(pb_active *a, const pb_slot *slot, rd_kafka_resp_err_t code,
 /* 1 sent, 0 not now, -1 failed. */
 static int send_row(pb_active *a, pb_lane *lane, const pb_waiting *w, bool suspect, pb_error *err) {
     pb_row row;
-    pb_producer *producer = suspect ? pb_alone_producer(a, err) : a->producer;
+    pb_manner manner = suspect ? PB_ALONE : lane->manner;
+    pb_producer *producer = pb_active_producer(a, manner, err);
     if (!producer)
         return -1;
     pb_row_read(w->page, w->row, &row);
     pb_outgoing record = {.partition = lane->partition, .key = row.key};
     pb_slot *slot = fill_slot(a, lane, w);
     record.value = pb_row_value(&row, &a->scratch);
-    record.topic = handle_of(lane->topic, producer, suspect);
+    record.topic = handle_of(lane->topic, producer, manner);
     record.headers = pb_row_headers(&row);
     record.opaque = slot;
     if (!slot || !record.headers || !record.topic || a->scratch.failed)
@@ -229,6 +232,7 @@ static int send_row(pb_active *a, pb_lane *lane, const pb_waiting *w, bool suspe
 static int send_lane(pb_active *a, pb_lane *lane, pb_error *err) {
     size_t limit = pb_lane_limit(a), sent = 0, bytes = 0;
     int state = 1;
+    lane->manner = a->manner;
     while (lane->count > 0 && lane->in_flight < limit) {
         pb_waiting *w = &lane->waiting[lane->first];
         bool suspect = pb_is_suspect(a, lane, w->id);
@@ -277,7 +281,7 @@ static void flush_lane(pb_active *a, pb_lane *lane, void *arg) {
 
 int pb_lanes_flush(pb_active *a, pb_error *err) {
     flushing f = {err, 0};
-    if (!a->flush || !a->producer || a->renew_producer || !pb_lease_is_fresh(a->lease))
+    if (!a->flush || a->renew_producers || !pb_lease_is_fresh(a->lease))
         return 0;
     a->flush = false;
     pb_topics_each_lane(a, flush_lane, &f);

@@ -48,6 +48,7 @@ static int place_hot_row(pb_active *a, pb_lane *lane, pb_page *page, int at, con
         pb_lane_fall_behind(a, lane, row->id);
         return 0;
     }
+    a->placed.taken++;
     return put(a, lane, page, at, row);
 }
 

@@ -7,7 +7,7 @@
 #include "clock.h"
 #include "relay_internal.h"
 
-#define ENOUGH_TO_REMOVE 2000 /* rows */
+#define ENOUGH_TO_REMOVE 8000 /* rows */
 #define LONGEST_WAIT 0.02     /* seconds that acknowledged rows wait for company */
 #define RENEWALS 8            /* in one term of the lease */
 
@@ -49,13 +49,51 @@ static int send_delete(pb_active *a, pb_error *err) {
     return failed ? -1 : 0;
 }
 
+static int64_t lowest_in_flight(const pb_active *a) {
+    int64_t lowest = PB_NEVER;
+    for (size_t i = 0; i < a->chunk_count; i++)
+        for (int k = 0; k < PB_SLOT_CHUNK; k++)
+            if (a->chunks[i][k].id < lowest)
+                lowest = a->chunks[i][k].id;
+    return lowest;
+}
+
+static void find_dirt(pb_active *a, pb_lane *lane, void *arg) {
+    (void)a;
+    *(bool *)arg = *(bool *)arg || lane->dirty;
+}
+
+/*
+ * Of many, those whose neighbours are still under way wait for them: a page of the table whose
+ * rows are deleted together is cleaned once. Not when somebody counts on the next DELETE.
+ */
+static int leave_ragged_end(pb_active *a) {
+    pb_removal *r = &a->removal;
+    size_t count = r->removing.count, kept = count;
+    bool awaited = a->awaiting != NULL;
+    pb_topics_each_lane(a, find_dirt, &awaited);
+    if (awaited || count < ENOUGH_TO_REMOVE)
+        return 0;
+    int64_t lowest = lowest_in_flight(a);
+    while (kept > 0 && r->removing.list[kept - 1] > lowest)
+        kept--;
+    if (kept < count / 2)
+        return 0;
+    for (size_t i = kept; i < count; i++)
+        if (pb_ids_add(&r->acked, r->removing.list[i]) != 0)
+            return -1;
+    r->removing.count = kept;
+    return 0;
+}
+
 static int start_delete(pb_active *a, pb_error *err) {
     pb_removal *r = &a->removal;
     pb_ids empty = r->removing;
     empty.count = 0;
     r->removing = r->acked;
     r->acked = empty;
-    if (pb_ids_sort(&r->removing) != 0)
+    r->since = a->now;
+    if (pb_ids_sort(&r->removing) != 0 || leave_ragged_end(a) != 0)
         return pb_fail_memory(err, "the rows to remove");
     r->started++;
     r->renewing = false;

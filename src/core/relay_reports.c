@@ -126,5 +126,8 @@ static int serve(pb_active *a, pb_producer *producer, pb_error *err) {
 }
 
 int pb_reports_serve(pb_active *a, pb_error *err) {
-    return serve(a, a->producer, err) || serve(a, a->alone, err) ? -1 : 0;
+    int failed = 0;
+    for (pb_manner manner = 0; !failed && manner < PB_MANNERS; manner++)
+        failed = serve(a, a->producers[manner], err);
+    return failed;
 }

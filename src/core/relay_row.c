@@ -9,8 +9,10 @@
 #define IF_SMALL(field) "CASE WHEN octet_length(o." field ") <= " LARGE " THEN o." field " END"
 #define SIZE(field) "coalesce(octet_length(o." field "), 0)::bigint"
 #define HEAD "SELECT o.outbox_id, o.event_id, o.event_type, o.topic, o.partition, o.envelope,"
-#define DIRECT_LEFT \
-    " extract(epoch FROM o.direct_until - clock_timestamp())::float8 AS direct_left"
+/* The clock is only looked at for rows that have the column. */
+#define DIRECT_LEFT                                                                        \
+    " CASE WHEN o.direct_until IS NOT NULL"                                                \
+    " THEN extract(epoch FROM o.direct_until - clock_timestamp())::float8 END AS direct_left"
 #define FIELDS                                                                             \
     HEAD " " IF_SMALL("partition_key") ", " IF_SMALL("payload") ", " IF_SMALL("headers")   \
     ", CASE WHEN octet_length(o.payload) > " LARGE " OR octet_length(o.headers) > " LARGE  \

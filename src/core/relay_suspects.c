@@ -40,15 +40,6 @@ int pb_refuse(pb_active *a, int64_t id, const char *reason) {
     return 0;
 }
 
-pb_producer *pb_alone_producer(pb_active *a, pb_error *err) {
-    pb_producer_options options = {.record_bytes = (size_t)a->settings.max_record_bytes,
-                                   .alone = true,
-                                   .wake_fd = a->relay->wake_fd};
-    if (!a->alone)
-        a->alone = pb_producer_new(a->config, &options, err);
-    return a->alone;
-}
-
 /* -- topics that refuse ----------------------------------------------------------------------- */
 
 static pb_banned *find_banned(pb_relay *relay, const char *topic) {

@@ -57,6 +57,14 @@ void pb_topic_want(pb_active *a, pb_topic *topic) {
     }
 }
 
+bool pb_topics_are_asked(const pb_active *a) {
+    for (int i = 0; i < PB_TOPIC_BUCKETS; i++)
+        for (const pb_topic *topic = a->topics[i]; topic; topic = topic->next)
+            if (topic->wanted && topic->state == PB_TOPIC_ASKED)
+                return true;
+    return false;
+}
+
 pb_topic *pb_topics_get(pb_active *a, pb_bytes name) {
     if (a->last_topic && is_named(a->last_topic, name))
         return a->last_topic;
@@ -136,7 +144,7 @@ static void fit_batches(pb_active *a, int64_t max_bytes) {
         fitting = SMALLEST_BATCH;
     if ((size_t)fitting < a->batch_bytes) {
         a->batch_bytes = (size_t)fitting;
-        a->renew_producer = a->producer != NULL;
+        a->renew_producers = true;
     }
 }
 

@@ -13,11 +13,12 @@
 #define LONGEST_PAUSE 0.025
 #define BACK_PRESSURE_PAUSE 0.1   /* while no partition makes progress */
 #define HOLDERS_EVERY 0.05        /* seconds between listings of the holders while there are gaps */
-#define READ_BYTES (2u << 20)     /* a read's rows should have about so many bytes */
+#define READ_BYTES (4u << 20)     /* a read's rows should have about so many bytes */
 #define LARGE_BYTES (4 << 20)     /* large rows that are fetched at once (but at least one) */
 #define LEAST_ROWS 32
 #define SAMPLE_EVERY 16           /* rows whose size is looked at */
-#define MOST_ACKED 65536          /* rows to be deleted: reading waits for the deletes */
+#define MOST_ACKED 32768          /* rows to be deleted: reading waits for the deletes */
+#define HOT_EVERY 0.1             /* seconds between hot reads that few partitions are ready for */
 
 static const char *const what = "relay: reading the outbox";
 
@@ -25,13 +26,15 @@ typedef struct survey {
     double now;
     int64_t resume; /* lowest of the lanes that can catch up */
     size_t moving, stalled;
-    bool crowded;
+    bool crowded, behind;
 } survey;
 
 static void look(pb_active *a, pb_lane *lane, void *arg) {
     survey *s = arg;
     if (pb_lane_can_catch_up(a, lane, s->now) && lane->resume < s->resume)
         s->resume = lane->resume;
+    if (lane->resume != PB_NEVER && !pb_lane_stalled(lane, s->now))
+        s->behind = true;
     if (lane->in_flight > 0) {
         bool stalled = pb_lane_stalled(lane, s->now);
         *(stalled ? &s->stalled : &s->moving) += 1;
@@ -102,11 +105,12 @@ static int go(pb_active *a, pb_turn_state state, pb_error *err) {
 static int start(pb_active *a, const survey *s, double now, pb_error *err) {
     pb_turn *turn = &a->turn;
     bool full = pb_gaps_count(a->gaps) >= PB_GAP_LIMIT;
-    turn->catch_up = s->resume != PB_NEVER && !turn->caught_up_last;
+    turn->catch_up = s->resume != PB_NEVER && (!turn->caught_up_last || now < turn->hot_at);
     turn->caught_up_last = turn->catch_up;
     turn->main_read = turn->gap_read = turn->holders_read = turn->gap_cut = turn->discard = false;
     turn->upper = turn->catch_up ? a->position : PB_NEVER;
     turn->bound = 0;
+    turn->taken = 0;
     turn->noted.count = 0;
     pb_topics_each_lane(a, pb_lane_mark, &turn->catch_up);
     if (send_settings(a, err) != 0)
@@ -126,7 +130,7 @@ static int start(pb_active *a, const survey *s, double now, pb_error *err) {
 static int may_start(pb_active *a, double now, bool catch_up, pb_error *err) {
     pb_turn *turn = &a->turn;
     survey s = {.now = now, .resume = PB_NEVER};
-    if (now < turn->next || a->stopping || a->broken || a->renew_producer ||
+    if (now < turn->next || a->stopping || a->broken || a->renew_producers ||
         !pb_lease_is_fresh(a->lease))
         return 0;
     choose_limit(turn);
@@ -135,6 +139,8 @@ static int may_start(pb_active *a, double now, bool catch_up, pb_error *err) {
     pb_topics_each_lane(a, look, &s);
     if (s.stalled > 0 && s.moving == 0)
         turn->next = now + BACK_PRESSURE_PAUSE;
+    if (now < turn->hot_at && s.resume == PB_NEVER && (s.behind || pb_topics_are_asked(a)))
+        return 0;
     return s.crowded || (!catch_up && s.resume != PB_NEVER) ? 0 : start(a, &s, now, err);
 }
 
@@ -244,6 +250,14 @@ static int64_t bound_of(const pb_turn *turn, bool exhausted) {
     return turn->main_rows > 0 ? pb_row_id(turn->main, turn->main_rows - 1) : 0;
 }
 
+/* Few of the rows had a partition that is ready for them: those that fell behind come first. */
+static void note_use(pb_active *a, double now) {
+    const pb_turn *placed = &a->placed;
+    if (!placed->catch_up && placed->main_rows == placed->limit &&
+        placed->taken < placed->main_rows / 2)
+        a->turn.hot_at = now + HOT_EVERY;
+}
+
 /* Places the rows; after a full hot read the next one is on its way meanwhile. */
 static int publish(pb_active *a, double now, pb_error *err) {
     pb_turn *turn = &a->turn, *placed = &a->placed;
@@ -253,12 +267,14 @@ static int publish(pb_active *a, double now, pb_error *err) {
     turn->bound = bound_of(turn, exhausted);
     learn_row_bytes(turn);
     set_pause(turn, cut || turn->gap_cut ? turn->limit : rows, now);
+    a->manner = turn->pause == 0 ? PB_IN_BULK : PB_AT_ONCE;
     *placed = *turn;
     turn->main = turn->gaps = turn->again = turn->large = NULL;
     pb_turn_clear(a);
     a->again = true;
     int failed = turn->pause == 0 && !turn->catch_up ? may_start(a, now, false, err) : 0;
     failed = failed || pb_place_rows(a, err);
+    note_use(a, now);
     if (placed->catch_up) {
         turn->noted = placed->noted;
         if (!failed)
