@@ -189,7 +189,7 @@ describe("relay, failures", function()
       start()
       help.drained(box, 30)
       local repeats = help.assert_complete(topic, count)
-      assert.is_true(repeats <= 3 * 65536, "repeats: " .. repeats)
+      assert.is_true(repeats <= 3 * 57344, "repeats: " .. repeats)
     end)
 
     it("A-15 starts nothing new after it was frozen for longer than its lease, and deletes nothing", function()

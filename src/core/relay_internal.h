@@ -16,8 +16,8 @@
 
 #define PB_NEVER INT64_MAX
 #define PB_READ_ROWS 4000           /* rows of one read, fewer when they are large */
-#define PB_WINDOW_ROWS 32768        /* rows in memory: waiting and in flight, of all partitions */
-#define PB_WINDOW_BYTES (16u << 20)  /* their bytes */
+#define PB_WINDOW_ROWS 24576        /* rows in memory: waiting and in flight, of all partitions */
+#define PB_WINDOW_BYTES (12u << 20)  /* their bytes */
 #define PB_LANE_ROWS_LEAST 128      /* a partition's part of the window is never smaller */
 #define PB_STALL 0.5                /* seconds without a report: the partition is left behind */
 
