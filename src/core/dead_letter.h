@@ -43,8 +43,6 @@ struct rd_kafka_headers_s *pb_dead_letter_headers(const struct rd_kafka_headers_
                                                   const pb_place *place, const pb_reason *reason,
                                                   int64_t now_ms, pb_detail detail);
 
-/* Is it a dead letter topic? Its failures have nowhere to go. */
-bool pb_is_dead_letter_topic(pb_bytes topic);
 /* The topic's dead letter topic; malloc'ed, NULL without memory. */
 char *pb_dead_letter_topic(const char *topic);
 

@@ -106,12 +106,6 @@ rd_kafka_headers_t *pb_dead_letter_headers(const rd_kafka_headers_t *original,
     return NULL;
 }
 
-bool pb_is_dead_letter_topic(pb_bytes topic) {
-    size_t length = sizeof PB_DEAD_LETTER_SUFFIX - 1;
-    return topic.length > length &&
-           memcmp(topic.data + topic.length - length, PB_DEAD_LETTER_SUFFIX, length) == 0;
-}
-
 char *pb_dead_letter_topic(const char *topic) {
     char *name;
     return asprintf(&name, "%s%s", topic, PB_DEAD_LETTER_SUFFIX) < 0 ? NULL : name;

@@ -105,13 +105,6 @@ static pb_row row_of(const pb_event *event, int64_t id) {
                     .partition = event->partition};
 }
 
-static int32_t partition_of(const pb_row *row, int partitions) {
-    if (row->partition != PB_NO_PARTITION)
-        return row->partition;
-    return row->key.data ? pb_kafka_partition_of(row->key, partitions)
-                         : (int32_t)(row->id % partitions);
-}
-
 bool pb_sender_send(pb_sender *s, const pb_batch *batch, int i) {
     pb_event event;
     pb_batch_get(batch, i, &event);
@@ -123,7 +116,7 @@ bool pb_sender_send(pb_sender *s, const pb_batch *batch, int i) {
     opaque->id = row.id;
     memcpy(opaque->event_id, event.id, PB_ID_SIZE);
     pb_outgoing record = {.topic = d->handle,
-                          .partition = partition_of(&row, d->partitions),
+                          .partition = pb_row_partition(&row, d->partitions),
                           .key = row.key,
                           .value = pb_row_value(&row, &s->scratch),
                           .headers = pb_row_headers(&row),

@@ -53,6 +53,7 @@ extern const char pb_row_main_sql[], pb_row_gap_sql[], pb_row_large_sql[];
 int64_t pb_row_id(const pb_page *page, int row);
 int64_t pb_row_large(const pb_page *page, int row);
 void pb_row_read(const pb_page *page, int row, pb_row *out);
+int32_t pb_row_partition(const pb_row *row, int partitions); /* its own, its key's, or any */
 uint32_t pb_row_bytes(const pb_row *row);
 /* The record's value; `scratch` is used where it has to be made. */
 pb_bytes pb_row_value(const pb_row *row, pb_buffer *scratch);

@@ -5,14 +5,8 @@
 
 typedef enum part { GAP_PART, HOT_PART, CATCH_UP_PART } part;
 
-/* Rows without a key are spread in small groups, the same way each time they are read. */
-#define SPREAD_SHIFT 6
-
 static pb_lane *lane_of(const pb_topic *topic, const pb_row *row) {
-    int32_t partition = row->partition;
-    if (partition == PB_NO_PARTITION)
-        partition = row->key.data ? pb_kafka_partition_of(row->key, topic->partitions)
-                                  : (int32_t)((row->id >> SPREAD_SHIFT) % topic->partitions);
+    int32_t partition = pb_row_partition(row, topic->partitions);
     return partition < topic->partitions ? topic->lanes[partition] : NULL;
 }
 

@@ -7,6 +7,7 @@
 
 #define LARGE "8192" /* bytes: larger fields are read apart, within a limit of their own */
 #define IF_SMALL(field) "CASE WHEN octet_length(o." field ") <= " LARGE " THEN o." field " END"
+#define SPREAD_SHIFT 6 /* 64 rows without a key follow each other in one partition */
 #define SIZE(field) "coalesce(octet_length(o." field "), 0)::bigint"
 #define HEAD "SELECT o.outbox_id, o.event_id, o.event_type, o.topic, o.partition, o.envelope,"
 /* The clock is only looked at for rows that have the column. */
@@ -89,6 +90,14 @@ void pb_row_read(const pb_page *page, int row, pb_row *out) {
     out->headers = field(r, row, HEADERS);
     out->large = pb_row_large(page, row);
     out->direct_left = PQgetisnull(r, row, LEFT) ? 0 : read_double(PQgetvalue(r, row, LEFT));
+}
+
+/* Rows without a key are spread in small groups, the same way each time they are read. */
+int32_t pb_row_partition(const pb_row *row, int partitions) {
+    if (row->partition != PB_NO_PARTITION)
+        return row->partition;
+    return row->key.data ? pb_kafka_partition_of(row->key, partitions)
+                         : (int32_t)((row->id >> SPREAD_SHIFT) % partitions);
 }
 
 uint32_t pb_row_bytes(const pb_row *row) {
