@@ -1,13 +1,15 @@
 -- A business transaction, the UPDATE of a row and one event: box:transaction beside the same
--- statements sent one by one through the same connections, and without any event as the floor;
--- and beside them in C. All take turns of a second, many times, so that what else the machine does
+-- statements sent one by one through the same connections, the same with BEGIN in the trip of the
+-- UPDATE, through a binding of libpq that does nothing else, and without any event as the floor; and
+-- beside them in C. All take turns of a second, many times, so that what else the machine does
 -- meets all alike.
 
 local core = require "postbox.core"
 local figures = require "bench.figures"
 
 local ACCOUNTS = 10000
-local VARIANTS = { "5.4/postbox", "5.4/by_hand", "5.4/no_event", "jit/postbox", "jit/by_hand", "jit/no_event", "C" }
+local VARIANTS = { "5.4/postbox", "5.4/by_hand", "5.4/joined", "5.4/plain", "5.4/no_event",
+  "jit/postbox", "jit/by_hand", "jit/joined", "jit/plain", "jit/no_event", "C" }
 local LUAS = { ["5.4"] = "Lua 5.4", jit = "LuaJIT" }
 local PAUSE = 0.1
 local TURNS = 2 -- of a second, in each round
@@ -86,7 +88,9 @@ local function check(run, all, events)
 end
 
 local REFERENCES = {
-  { "by_hand", "Lua: statements one by one", 1 },
+  { "by_hand", "Lua: BEGIN, UPDATE, INSERT, COMMIT", 1 },
+  { "joined", "Lua: the same, BEGIN goes with UPDATE" },
+  { "plain", "Lua: the four by a thin libpq, no time-outs" },
   { "no_event", "Lua: UPDATE alone, no event" },
 }
 

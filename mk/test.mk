@@ -56,13 +56,23 @@ $(BUILD)/bench/%: bench/reference/%.c bench/reference/reference.c bench/referenc
 	@mkdir -p $(@D)
 	$(CC) $(flags) $(CFLAGS) $(libraries_flags) -o $@ $(filter %.c,$^) $(libraries)
 
+# PostgreSQL for a Lua program that uses nothing of postbox.
+plain := $(BUILD)/$(LUA)/bench/plain.so
+
+$(plain): bench/reference/plain.c
+	@mkdir -p $(@D)
+	$(CC) -shared $(flags) $(CFLAGS) $(lua_flags) $(libraries_flags) -o $@ $< $(libraries)
+
+plain: $(plain)
+	@:
+
 references: $(reference_programs)
 	@:
 
 # About 6 minutes; BENCH=drain, latency, transaction or consume runs one of them.
 bench:
 	@scripts/packages test
-	+@for lua in 5.4 jit; do $(MAKE) --no-print-directory LUA=$$lua all || exit 1; done
+	+@for lua in 5.4 jit; do $(MAKE) --no-print-directory LUA=$$lua all plain || exit 1; done
 	+@$(MAKE) --no-print-directory references
 	@BENCH='$(BENCH)' $(run_lua) bench/run.lua
 
@@ -70,4 +80,4 @@ bench:
 doc:
 	ldoc -q .
 
-.PHONY: units test spec check demo references bench doc
+.PHONY: units test spec check demo plain references bench doc

@@ -1,4 +1,5 @@
 -- What becomes of a connection, and of what a call answers, when something odd happens on the way.
+local core = require "postbox.core"
 local postbox = require "postbox"
 local support = require "spec.support"
 
@@ -42,6 +43,20 @@ describe("a connection of the pool", function()
     local other = postbox.new { database = box.options.database }
     assert.equal(1, #other:query "SELECT 1 FROM t")
     other:close()
+  end)
+
+  it("begins with the first statement, or at once where it is asked to", function()
+    local connection = assert(core.connect(box.config))
+    local function begun(options)
+      assert(connection:begin(options))
+      local rows = assert(box:query [[SELECT FROM pg_stat_activity
+        WHERE state = 'idle in transaction' AND datname = current_database()]])
+      assert(connection:commit())
+      return #rows
+    end
+    assert.equal(0, begun {})
+    assert.equal(1, begun { at_once = true })
+    connection:close()
   end)
 
   it("A-21 stores no event where a statement ended the transaction", function()

@@ -179,6 +179,28 @@ describe("publish", function()
     two:close()
     hasty:close()
   end)
+
+  it("A-02 draws the id of an event after its key's lock, also where it has to wait for it", function()
+    assert(box:query "DELETE FROM postbox.outbox")
+    local first = assert(core.connect(box.config))
+    assert(first:begin {})
+    assert(first:query("SELECT postbox.lock_stripes(ARRAY[$1::bytea], NULL)", postbox.bytes "shared"))
+    local second = support.run_lua([[
+      local box = require("postbox").new { database = os.getenv "DATABASE" }
+      assert(box:transaction(function(tx) tx:publish("SECOND", "shared", 2) end))
+    ]], { DATABASE = box.options.database })
+    support.eventually(10, function()
+      return #box:query [[SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())]] == 1
+    end)
+    local batch = core.batch()
+    assert(batch:add("FIRST", "shared", 1, { topic = "a", max_record_bytes = 1000000 }))
+    assert(first:commit(batch))
+    assert.equal(0, second:wait(20))
+    local rows = assert(box:query "SELECT event_type FROM postbox.outbox ORDER BY outbox_id")
+    assert.same({ "FIRST", "SECOND" }, { rows[1].event_type, rows[2].event_type })
+    first:close()
+  end)
 end)
 
 describe("a COMMIT whose answer is lost", function()

@@ -1,7 +1,9 @@
--- A client that does business transactions, at the times that BENCH_POSTBOX, BENCH_BY_HAND and
--- BENCH_NO_EVENT give ("start-end start-end …"). Prints "variant round count seconds".
+-- A client that does business transactions, at the times that BENCH_POSTBOX, BENCH_BY_HAND,
+-- BENCH_JOINED, BENCH_PLAIN and BENCH_NO_EVENT give ("start-end start-end …"). Prints "variant round
+-- count seconds".
 local cjson = require "cjson"
 local core = require "postbox.core"
+local plain = require "bench.plain"
 local postbox = require "postbox"
 
 local ACCOUNTS = 10000
@@ -14,6 +16,15 @@ local box = postbox.new {}
 assert(box:query("SELECT 1"))
 math.randomseed(tonumber(os.getenv("BENCH_NUMBER")))
 
+local function connect_plainly()
+  local connection = plain.connect(os.getenv("POSTBOX_DATABASE"))
+  connection:prepare("begin", "BEGIN")
+  connection:prepare("update", UPDATE)
+  connection:prepare("insert", INSERT)
+  connection:prepare("commit", "COMMIT")
+  return connection
+end
+
 local variants = {}
 
 function variants.postbox(id)
@@ -23,15 +34,38 @@ function variants.postbox(id)
   end))
 end
 
--- BEGIN goes with the UPDATE, as the connection always sends it.
-function variants.by_hand(id)
+local function one_by_one(id, begin)
   local connection = assert(box:acquire())
-  assert(connection:begin {})
+  assert(connection:begin(begin))
   assert(connection:query(UPDATE, id))
   assert(connection:query(INSERT, "ORDER_CREATED", "order.created", tostring(id),
     cjson.encode { accountId = id, note = NOTE }))
   assert(connection:commit())
   box:give_back(connection)
+end
+
+local AT_ONCE, LATER = { at_once = true }, {}
+
+-- BEGIN, UPDATE, INSERT, COMMIT: four round trips, the first of them with the time-out and the id
+-- of the transaction, as the connection always has them.
+function variants.by_hand(id)
+  one_by_one(id, AT_ONCE)
+end
+
+-- The same with BEGIN in the round trip of the UPDATE.
+function variants.joined(id)
+  one_by_one(id, LATER)
+end
+
+-- Nothing of postbox: four statements through the thinnest binding of libpq.
+local plain_connection
+
+function variants.plain(id)
+  plain_connection = plain_connection or connect_plainly()
+  plain_connection:run("begin")
+  plain_connection:run("update", id)
+  plain_connection:run("insert", "ORDER_CREATED", "order.created", id, cjson.encode { accountId = id, note = NOTE })
+  plain_connection:run("commit")
 end
 
 function variants.no_event(id)

@@ -200,6 +200,14 @@ local function store_alone(self, connection, event_type, key, payload, given)
   return nil, message, err
 end
 
+local function finish_alone(self, connection, ok, ...)
+  self:give_back(connection)
+  if not ok then
+    error((...), 0)
+  end
+  return ...
+end
+
 --- Stores an event at once, in a transaction of its own, and returns when that is committed. It
 -- never waits for Kafka: with delivery "relay" nothing leaves until a relay runs.
 -- @tparam string event_type such as COUPON_PUBLISH_REQUESTED
@@ -219,12 +227,7 @@ function box:publish_manual(event_type, key, payload, given)
   if not connection then
     return nil, message, err
   end
-  local results = transaction.pack(pcall(store_alone, self, connection, event_type, key, payload, given))
-  self:give_back(connection)
-  if not results[1] then
-    error(results[2], 0)
-  end
-  return results[2], results[3], results[4]
+  return finish_alone(self, connection, pcall(store_alone, self, connection, event_type, key, payload, given))
 end
 
 local transaction_rules = {
@@ -233,31 +236,44 @@ local transaction_rules = {
   retries = { types = { "number" }, default = 0, max = 100 },
 }
 
--- What box:transaction returns, and what failed.
-local function run_once(self, o, fn)
-  local connection, message, err = self:acquire()
-  if not connection then
-    return { n = 3, nil, message, err }, err
-  end
-  local tx = transaction.new(self, connection, o)
-  local results = transaction.pack(transaction.call(tx, fn, tx))
-  local done
-  if results[1] then
+local no_transaction_options = options.check("box:transaction", nil, transaction_rules)
+
+local function may_retry(err)
+  return err and (err.sqlstate == "40001" or err.sqlstate == "40P01")
+end
+
+-- Ends a transaction as its function has ended. What failed, and what box:transaction returns.
+local function finish(self, connection, tx, ok, ...)
+  local done, message, err
+  if ok then
     done, message, err = transaction.commit(tx)
   else
-    err = results[2]
+    err = ...
     message = err.message
     transaction.abort(tx)
   end
   self:give_back(connection)
   if done then
-    return transaction.pack(transaction.values(results))
+    return nil, transaction.values(...)
   end
-  return { n = 3, nil, message, err }, err
+  return err, nil, message, err
 end
 
-local function may_retry(err)
-  return err and (err.sqlstate == "40001" or err.sqlstate == "40P01")
+local function run_once(self, o, fn)
+  local connection, message, err = self:acquire()
+  if not connection then
+    return err, nil, message, err
+  end
+  local tx = transaction.new(self, connection, o)
+  return finish(self, connection, tx, transaction.call(tx, fn))
+end
+
+-- Runs fn again after what may be tried again; else returns the values behind what failed.
+local function retry(self, o, fn, left, failure, ...)
+  if left > 0 and may_retry(failure) then
+    return retry(self, o, fn, left - 1, run_once(self, o, fn))
+  end
+  return ...
 end
 
 --- Runs fn in a transaction. What it publishes is stored just before the commit, in the same
@@ -277,19 +293,12 @@ function box:transaction(given, fn)
   if type(fn) ~= "function" then
     errors.raise("config", "box:transaction takes a function, not a " .. type(fn))
   end
-  local o = options.check("box:transaction", given, transaction_rules)
+  local o = given == nil and no_transaction_options or options.check("box:transaction", given, transaction_rules)
   local outer = transaction.current(self)
   if outer then
     return outer:transaction(fn)
   end
-  local results, failure
-  for _ = 0, o.retries do
-    results, failure = run_once(self, o, fn)
-    if not may_retry(failure) then
-      break
-    end
-  end
-  return transaction.unpack(results, 1, results.n)
+  return retry(self, o, fn, o.retries, run_once(self, o, fn))
 end
 
 --- How a transaction ended whose COMMIT was not answered.

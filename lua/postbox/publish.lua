@@ -46,21 +46,20 @@ local function custom_partition(box, event)
   return partition
 end
 
---- Checks an event and adds it.
--- @param box the box
--- @param batch the transaction's batch (core)
--- @tparam table|nil cause { id, traceparent } of the event whose handler publishes
--- @param event_type what the event is called, such as ORDER_CREATED
--- @param key partition key: string, integer or nil
--- @param payload see postbox.raw, bytes, tombstone
--- @tparam table|nil given the options of the call
--- @treturn string the event's id; raises config, too_large, full, topic_unknown
-function publish.add(box, batch, cause, event_type, key, payload, given)
+-- The fields of an event that was published without options: one table for each box, since
+-- batch:add has read it when it returns.
+local function plain_fields(box)
   local settings = box.settings
-  local asked = given and options.check("publish", given, rules) or no_options
-  if type(event_type) ~= "string" then
-    errors.raise("config", "publish: the event type must be a string, not a " .. type(event_type))
+  local fields = box.plain_fields
+  if not fields then
+    fields = { envelope_headers = settings.envelope == "h", max_record_bytes = settings.max_record_bytes }
+    box.plain_fields = fields
   end
+  return fields
+end
+
+local function asked_fields(box, cause, event_type, key, payload, asked)
+  local settings = box.settings
   local fields = {
     id = asked.id,
     topic = asked.topic or box:topic_of(event_type),
@@ -74,6 +73,30 @@ function publish.add(box, batch, cause, event_type, key, payload, given)
   if box.options.partitioner and not fields.partition then
     fields.partition = custom_partition(box, { type = event_type, key = key, payload = payload,
       headers = asked.headers or {}, topic = fields.topic })
+  end
+  return fields
+end
+
+--- Checks an event and adds it.
+-- @param box the box
+-- @param batch the transaction's batch (core)
+-- @tparam table|nil cause { id, traceparent } of the event whose handler publishes
+-- @param event_type what the event is called, such as ORDER_CREATED
+-- @param key partition key: string, integer or nil
+-- @param payload see postbox.raw, bytes, tombstone
+-- @tparam table|nil given the options of the call
+-- @treturn string the event's id; raises config, too_large, full, topic_unknown
+function publish.add(box, batch, cause, event_type, key, payload, given)
+  if type(event_type) ~= "string" then
+    errors.raise("config", "publish: the event type must be a string, not a " .. type(event_type))
+  end
+  local fields
+  if given or cause or box.options.partitioner then
+    local asked = given and options.check("publish", given, rules) or no_options
+    fields = asked_fields(box, cause, event_type, key, payload, asked)
+  else
+    fields = plain_fields(box)
+    fields.topic = box:topic_of(event_type)
   end
   return (errors.assert(batch:add(event_type, key, payload, fields)))
 end

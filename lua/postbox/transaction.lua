@@ -35,6 +35,21 @@ local function set_current(box, tx)
   mine[box] = tx
 end
 
+-- A batch that a transaction of the box has left, for the memory that it has already.
+local function take_batch(box)
+  local batch = box.spare_batch or core.batch()
+  box.spare_batch = nil
+  return batch
+end
+
+-- Only one that never held more than one event: the memory is no more than a record's.
+local function leave_batch(tx)
+  if tx.batch:count() <= 1 and not tx.was_cut then
+    tx.batch:cut(0)
+    tx.box.spare_batch = tx.batch
+  end
+end
+
 --- Opens a transaction on a connection; BEGIN travels with the first statement.
 -- @tparam table|nil options isolation, read_only, idle_timeout (seconds)
 function transaction.new(box, connection, options)
@@ -42,7 +57,7 @@ function transaction.new(box, connection, options)
   return setmetatable({
     box = box,
     connection = connection,
-    batch = core.batch(),
+    batch = take_batch(box),
     after = {},        -- functions to call after the commit
     depth = 0,         -- savepoints that are open
     over = false,
@@ -70,19 +85,27 @@ local function pack(...)
   return { n = select("#", ...), ... }
 end
 
---- Runs fn with `tx` as the current transaction of this coroutine.
+-- What xpcall answered, once `before` is this coroutine's transaction again.
+local function leave(box, before, ok, ...)
+  set_current(box, before)
+  if ok then
+    return true, ...
+  end
+  local raised = ... -- as Lua made it where there was no memory or stack for traceback_of
+  return false, is_rollback(raised) and rolled_back(raised.reason) or errors.wrap("aborted", raised)
+end
+
+--- Runs fn(tx), or fn(event, tx), with `tx` as the current transaction of this coroutine.
 -- @return true and fn's values, or false and an error
-function transaction.call(tx, fn, ...)
-  local args = pack(...)
+function transaction.call(tx, fn, event)
   local before = transaction.current(tx.box)
   set_current(tx.box, tx)
-  local results = pack(xpcall(function() return fn(unpack(args, 1, args.n)) end, traceback_of))
-  set_current(tx.box, before)
-  if results[1] then
-    return unpack(results, 1, results.n)
-  end
-  local raised = results[2] -- as Lua made it where there was no memory or stack for traceback_of
-  return false, is_rollback(raised) and rolled_back(raised.reason) or errors.wrap("aborted", raised)
+  return leave(tx.box, before, xpcall(function()
+    if event then
+      return fn(event, tx)
+    end
+    return fn(tx)
+  end, traceback_of))
 end
 
 local function run_after_commit(tx)
@@ -117,6 +140,7 @@ function transaction.commit(tx)
     return errors.fail(explain(tx, err))
   end
   box:published(tx.batch)
+  leave_batch(tx)
   run_after_commit(tx)
   return true
 end
@@ -182,6 +206,7 @@ end
 -- Forgets what was published and asked for since the savepoint.
 local function cut(tx, mark)
   tx.batch:cut(mark.events)
+  tx.was_cut = true
   for i = #tx.after, mark.after + 1, -1 do
     tx.after[i] = nil
   end
@@ -197,14 +222,14 @@ function methods:transaction(fn)
   self.depth = self.depth + 1
   local name = "postbox_" .. self.depth
   self:query("SAVEPOINT " .. name)
-  local results = pack(transaction.call(self, fn, self))
+  local results = pack(transaction.call(self, fn))
   self.depth = self.depth - 1
   if results[1] and self.connection:status() == "failed" then -- fn swallowed a statement's error
     results = { n = 2, false, self.first_error or errors.new("aborted", "a statement failed") }
   end
   if results[1] then
     self:query("RELEASE SAVEPOINT " .. name)
-    return transaction.values(results)
+    return transaction.values(unpack(results, 2, results.n))
   end
   self:query("ROLLBACK TO SAVEPOINT " .. name)
   self:query("RELEASE SAVEPOINT " .. name)
@@ -213,13 +238,11 @@ function methods:transaction(fn)
 end
 
 --- What a call of fn returned, true where it returned nothing.
-function transaction.values(results)
-  if results.n == 1 then
+function transaction.values(...)
+  if select("#", ...) == 0 then
     return true
   end
-  return unpack(results, 2, results.n)
+  return ...
 end
-
-transaction.pack, transaction.unpack = pack, unpack
 
 return transaction

@@ -77,10 +77,10 @@ static pb_isolation isolation_option(lua_State *L, int index) {
     return (pb_isolation)isolation;
 }
 
-/* connection:begin{ isolation, read_only, idle_timeout } -> true, or nil, message, err */
+/* connection:begin{ isolation, read_only, idle_timeout, at_once } -> true, or nil, message, err */
 static int begin(lua_State *L) {
     pb_session *session = pb_check_session(L, 1);
-    pb_begin options = {PB_ISOLATION_DEFAULT, false, 0};
+    pb_begin options = {PB_ISOLATION_DEFAULT, false, 0, false};
     pb_error err;
     if (!lua_isnoneornil(L, 2)) {
         luaL_checktype(L, 2, LUA_TTABLE);
@@ -89,6 +89,8 @@ static int begin(lua_State *L) {
         options.read_only = lua_toboolean(L, -1);
         lua_getfield(L, 2, "idle_timeout");
         options.idle_timeout = luaL_optnumber(L, -1, 0);
+        lua_getfield(L, 2, "at_once");
+        options.at_once = lua_toboolean(L, -1);
     }
     int failed = pb_session_begin(session, &options, &err);
     return pb_push_outcome(L, failed, &err);

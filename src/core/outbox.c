@@ -26,27 +26,30 @@
     "clock_timestamp() + $9::text::interval))"
 
 /*
- * One event without a given id, which is the common case: the same without arrays, whose plans
- * the server would make anew each time.
+ * One event without a given id, which is the common case: no arrays, whose plans the server would
+ * make anew each time, and the lock in the same statement. The id is drawn in the scan above the
+ * one that locks, so after the lock; OFFSET 0 and the volatile functions keep the planner from
+ * making one scan of both. lock_timeout is only set where the lock is not free.
  */
-#define LOCK_ONE                                                                                \
-    "SELECT set_config('lock_timeout', $2, true), "                                              \
-    "CASE current_setting('synchronous_commit') WHEN 'off' "                                     \
-    "THEN set_config('synchronous_commit', 'on', true) END, "                                    \
-    "pg_advisory_xact_lock('postbox.outbox'::regclass::oid::integer, postbox.stripe($1))"
+#define KEY "('postbox.outbox'::regclass::oid::integer, postbox.stripe($5))"
 #define STORE_ONE                                                                               \
     "INSERT INTO postbox.outbox (event_id, event_type, topic, partition, partition_key, payload, " \
-    "headers, envelope, direct_until) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, "                  \
-    "clock_timestamp() + $9::text::interval) RETURNING outbox_id"
+    "headers, envelope, direct_until) SELECT $1, $2, $3, $4, $5, $6, $7, $8::\"char\", "         \
+    "clock_timestamp() + $9::text::interval FROM (SELECT "                                       \
+    "CASE current_setting('synchronous_commit') WHEN 'off' "                                     \
+    "THEN set_config('synchronous_commit', 'on', true) END, "                                    \
+    "CASE WHEN NOT $10 THEN NULL WHEN pg_try_advisory_xact_lock" KEY " THEN NULL "               \
+    "WHEN set_config('lock_timeout', $11, true) IS NULL THEN NULL "                              \
+    "ELSE pg_advisory_xact_lock" KEY " END OFFSET 0) AS locked RETURNING outbox_id"
 
 #define CONFLICT_STATE "PB409" /* raised by postbox.store */
-#define STATEMENTS 3           /* that pb_outbox_send queues */
+#define STATEMENTS 3           /* that pb_outbox_send queues at most */
 
 enum { IDS, TYPES, TOPICS, PARTITIONS, KEYS, PAYLOADS, HEADERS, ENVELOPES, GIVEN, COLUMNS };
 
 struct pb_outbox {
     pb_config *config;
-    char *lock, *lock_one, *store, *store_one, *store_given;
+    char *lock, *store, *store_one, *store_given;
     pb_array columns[COLUMNS];
     pb_array lock_keys, lock_ids;
     char lock_timeout[32], direct[48];
@@ -65,13 +68,13 @@ pb_outbox *pb_outbox_new(pb_config *config, pb_error *err) {
         return NULL;
     }
     outbox->config = pb_config_share(config);
+    snprintf(outbox->lock_timeout, sizeof outbox->lock_timeout, "%.0f",
+             config->lock_timeout * 1000);
     outbox->lock = pb_config_sql(config, LOCK);
     outbox->store = pb_config_sql(config, STORE);
     outbox->store_given = pb_config_sql(config, STORE_GIVEN);
-    outbox->lock_one = pb_config_sql(config, LOCK_ONE);
     outbox->store_one = pb_config_sql(config, STORE_ONE);
-    if (!outbox->lock || !outbox->store || !outbox->store_given || !outbox->lock_one ||
-        !outbox->store_one) {
+    if (!outbox->lock || !outbox->store || !outbox->store_given || !outbox->store_one) {
         pb_outbox_free(outbox);
         pb_fail_memory(err, "the outbox");
         return NULL;
@@ -89,7 +92,6 @@ void pb_outbox_free(pb_outbox *outbox) {
     free(outbox->lock);
     free(outbox->store);
     free(outbox->store_given);
-    free(outbox->lock_one);
     free(outbox->store_one);
     pb_config_release(outbox->config);
     free(outbox);
@@ -145,8 +147,6 @@ static int fill(pb_outbox *outbox, const pb_batch *batch, pb_error *err) {
 }
 
 static pb_param timeout_param(pb_outbox *outbox) {
-    snprintf(outbox->lock_timeout, sizeof outbox->lock_timeout, "%.0f",
-             outbox->config->lock_timeout * 1000);
     return pb_param_text(pb_bytes_of(outbox->lock_timeout));
 }
 
@@ -185,8 +185,7 @@ static pb_param typed(pb_bytes text, uint32_t oid) {
 static int send_one(pb_outbox *outbox, pb_pg *pg, const pb_event *event, double direct_seconds,
                     pb_error *err) {
     char envelope[2] = {(char)event->envelope, '\0'}, partition[16];
-    pb_param lock[] = {pb_param_bytea(event->ordered ? event->key : PB_ABSENT),
-                       timeout_param(outbox)};
+    const char *locks = event->ordered && event->key.data ? "t" : "f";
     pb_param row[] = {
         pb_param_uuid(event->id),
         typed(event->type, PB_OID_TEXT),
@@ -197,15 +196,15 @@ static int send_one(pb_outbox *outbox, pb_pg *pg, const pb_event *event, double 
         pb_param_bytea(event->headers),
         pb_param_text(pb_bytes_of(envelope)),
         direct_param(outbox, direct_seconds),
+        pb_param_text(pb_bytes_of(locks)),
+        timeout_param(outbox),
     };
     row[1].binary = row[2].binary = true; /* slices have no NUL behind them */
     if (event->partition != PB_NO_PARTITION) {
         snprintf(partition, sizeof partition, "%d", event->partition);
         row[3] = typed(pb_bytes_of(partition), PB_OID_INT4);
     }
-    if (pb_pg_send(pg, outbox->lock_one, lock, 2, PB_TEXT_RESULT, err) != 0)
-        return -1;
-    return pb_pg_send(pg, outbox->store_one, row, 9, PB_BINARY_RESULT, err);
+    return pb_pg_send(pg, outbox->store_one, row, sizeof row / sizeof *row, PB_BINARY_RESULT, err);
 }
 
 int pb_outbox_send(pb_outbox *outbox, pb_pg *pg, const pb_batch *batch, double direct_seconds,
@@ -222,7 +221,7 @@ int pb_outbox_send(pb_outbox *outbox, pb_pg *pg, const pb_batch *batch, double d
                        : send_many(outbox, pg, batch, direct_seconds, err);
     if (failed)
         return -1;
-    outbox->queued = STATEMENTS;
+    outbox->queued = alone ? STATEMENTS - 1 : STATEMENTS;
     return 0;
 }
 
@@ -234,14 +233,17 @@ static void set_rows(pb_batch *batch, const PGresult *result) {
 
 int pb_outbox_receive(pb_outbox *outbox, pb_pg *pg, double deadline, pb_batch *batch,
                       pb_error *err) {
-    static const char *const doing[STATEMENTS] = {"checking deferred constraints",
-                                                  "locking partition keys", "storing events"};
+    static const char *const many[] = {"checking deferred constraints", "locking partition keys",
+                                       "storing events"};
+    static const char *const one[] = {"checking deferred constraints",
+                                      "locking the key and storing the event"};
+    const char *const *doing = outbox->queued == STATEMENTS ? many : one;
     for (int i = 0; i < outbox->queued; i++) {
         PGresult *result;
         if (pb_pg_receive(pg, deadline, &result, err) != 0)
             return -1;
         int failed = pb_pg_check(result, doing[i], err);
-        if (!failed && i == STATEMENTS - 1)
+        if (!failed && i == outbox->queued - 1)
             set_rows(batch, result);
         PQclear(result);
         if (failed && strcmp(err->sqlstate, CONFLICT_STATE) == 0)

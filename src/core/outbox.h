@@ -3,7 +3,8 @@
  *
  * First deferred constraints are checked, so that nothing of the application runs behind the
  * locks; then the stripes of all keys are locked in sorted order, which makes the order of ids
- * the order of commits for each key; then all events are inserted by one statement.
+ * the order of commits for each key; then all events are inserted by one statement. A single event
+ * without a given id is locked and inserted by one.
  */
 #ifndef PB_OUTBOX_H
 #define PB_OUTBOX_H

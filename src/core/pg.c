@@ -306,7 +306,18 @@ int pb_pg_try_receive(pb_pg *pg, PGresult **result, pb_error *err) {
     return state == 2 ? 0 : state;
 }
 
+/*
+ * Nothing has come, so that reading would only be told so: wait at once. Encrypted connections may
+ * hold bytes that the socket does not show.
+ */
+static bool must_wait(const pb_pg *pg) {
+    return pg->count > 0 && !pb_pg_lost(pg) && PQisBusy(pg->conn) && !PQsslInUse(pg->conn) &&
+           !PQgssEncInUse(pg->conn);
+}
+
 int pb_pg_receive(pb_pg *pg, double deadline, PGresult **result, pb_error *err) {
+    if (must_wait(pg) && wait_socket(pg, PQflush(pg->conn) > 0, deadline) != 0)
+        return fail_late(pg, err);
     for (;;) {
         int state = step(pg, result, err);
         if (state == 1)

@@ -64,16 +64,6 @@ pb_pg *pb_session_pg(pb_session *session) {
     return session->pg;
 }
 
-int pb_session_begin(pb_session *session, const pb_begin *begin, pb_error *err) {
-    if (session->open)
-        return pb_fail(err, PB_BUSY, "a transaction is open on this connection already");
-    session->open = true;
-    session->begun = false;
-    session->begin = *begin;
-    session->xid[0] = '\0';
-    return 0;
-}
-
 static const char *begin_text(const pb_begin *begin) {
     static const char *const texts[][2] = {
         {"BEGIN", "BEGIN READ ONLY"},
@@ -96,7 +86,8 @@ int pb_session_send_begin(pb_session *session, int *queued, pb_error *err) {
     *queued = 0;
     if (!session->open || session->begun)
         return 0;
-    snprintf(session->idle_ms, sizeof session->idle_ms, "%.0f", begin->idle_timeout * 1000);
+    if (begin->idle_timeout > 0)
+        snprintf(session->idle_ms, sizeof session->idle_ms, "%.0f", begin->idle_timeout * 1000);
     pb_param params[] = {pb_param_text(pb_bytes_of(session->statement_ms)),
                          pb_param_text(pb_bytes_of(session->idle_ms))};
     if (pb_pg_send(session->pg, begin_text(begin), NULL, 0, PB_TEXT_RESULT, err) != 0 ||
@@ -133,6 +124,38 @@ static int finish(pb_session *session, double deadline, int failed, pb_error *er
 static int fail_queued(pb_session *session) {
     if (pb_pg_pending(session->pg) > 0)
         pb_pg_abandon(session->pg);
+    return -1;
+}
+
+static int roll_back_quietly(pb_session *session) {
+    pb_error ignored;
+    return pb_session_rollback(session, &ignored);
+}
+
+/* Sends BEGIN if it is still to be sent, and so makes the transaction's id known. */
+static int begin_now(pb_session *session, pb_error *err) {
+    int queued;
+    double deadline = pb_pg_deadline(session->pg);
+    if (pb_session_send_begin(session, &queued, err) != 0)
+        return -1;
+    if (queued == 0)
+        return 0;
+    if (pb_pg_sync(session->pg, deadline, err) != 0)
+        return -1;
+    int failed = pb_session_receive_begin(session, queued, deadline, err);
+    return finish(session, deadline, failed, err);
+}
+
+int pb_session_begin(pb_session *session, const pb_begin *begin, pb_error *err) {
+    if (session->open)
+        return pb_fail(err, PB_BUSY, "a transaction is open on this connection already");
+    session->open = true;
+    session->begun = false;
+    session->begin = *begin;
+    session->xid[0] = '\0';
+    if (!begin->at_once || begin_now(session, err) == 0)
+        return 0;
+    roll_back_quietly(session);
     return -1;
 }
 
@@ -258,25 +281,6 @@ static int receive_commit(pb_session *session, int queued, pb_batch *batch, doub
     /* A server that goes down may say so instead of answering. */
     *sure = !(failed && err->code == PB_CONNECTION);
     return failed;
-}
-
-static int roll_back_quietly(pb_session *session) {
-    pb_error ignored;
-    return pb_session_rollback(session, &ignored);
-}
-
-/* Makes the transaction's id known before COMMIT leaves. */
-static int begin_now(pb_session *session, pb_error *err) {
-    int queued;
-    double deadline = pb_pg_deadline(session->pg);
-    if (pb_session_send_begin(session, &queued, err) != 0)
-        return -1;
-    if (queued == 0)
-        return 0;
-    if (pb_pg_sync(session->pg, deadline, err) != 0)
-        return -1;
-    int failed = pb_session_receive_begin(session, queued, deadline, err);
-    return finish(session, deadline, failed, err);
 }
 
 static int commit_now(pb_session *session, const pb_commit *commit, pb_error *err) {

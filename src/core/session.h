@@ -22,6 +22,7 @@ typedef struct pb_begin {
     pb_isolation isolation;
     bool read_only;
     double idle_timeout; /* seconds after which the server ends a transaction left open; 0: never */
+    bool at_once;        /* BEGIN has a round trip of its own */
 } pb_begin;
 
 typedef enum pb_session_state {
@@ -37,7 +38,7 @@ void pb_session_close(pb_session *session);
 pb_session_state pb_session_status(const pb_session *session);
 pb_pg *pb_session_pg(pb_session *session);
 
-/* Opens a transaction; BEGIN travels with the first statement. busy where one is open. */
+/* Opens a transaction; BEGIN travels with the first statement, or at once. busy where one is open. */
 int pb_session_begin(pb_session *session, const pb_begin *begin, pb_error *err);
 /* Queues BEGIN and what follows it, where it is still to be sent; *queued results to receive. */
 int pb_session_send_begin(pb_session *session, int *queued, pb_error *err);

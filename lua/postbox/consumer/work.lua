@@ -70,7 +70,7 @@ function work:handle(tx, i, number, attempt)
     event.attempt = attempt
   end
   tx.causation = event
-  local ok, err = transaction.call(tx, self.handlers[number], event, tx)
+  local ok, err = transaction.call(tx, self.handlers[number], event)
   local ended = self.database.ended(tx)
   if ended then
     return false, ended, true
