@@ -138,6 +138,14 @@ describe("relay, failures", function()
       assert.equal(1, relay:stats().takeovers) -- nothing timed out, so nothing began anew
     end)
 
+    it("A-24 goes on by itself when a topic that was forbidden twice is allowed again #mock", function()
+      broker:fail_requests("Produce", "TOPIC_AUTHORIZATION_FAILED", 2)
+      help.insert(box, "t", "k", "1")
+      start()
+      help.drained(box, 15)
+      assert.equal(1, records())
+    end)
+
     it("A-29 begins anew with another producer when one is at its end #mock", function()
       start()
       help.fill(box, "t", 100, 10)

@@ -10,6 +10,7 @@
 
 #define BREAK_PATIENCE 2.0  /* seconds for the reports of the others when a record was refused */
 #define BATCH_BYTES 900000  /* largest produce request: below what brokers take by default */
+#define FIRST_ROW_BYTES 8192 /* a guess, until rows were seen */
 #define NO_ROOM_WAIT 0.005  /* seconds */
 #define LONGEST_WAIT 0.05
 #define STOP_RESERVE 0.25   /* part of a stop's time that is kept for deletes and the lease */
@@ -53,7 +54,9 @@ pb_producer *pb_active_producer(pb_active *a, pb_manner manner, pb_error *err) {
 int pb_active_open(pb_active *a, pb_error *err) {
     double now = a->now = pb_now();
     a->position = a->lease->low_water;
-    a->batch_bytes = BATCH_BYTES;
+    a->batch_bytes = a->relay->batch_bytes ? a->relay->batch_bytes : BATCH_BYTES;
+    a->turn.row_bytes = FIRST_ROW_BYTES;
+    a->removal.started = a->removal.done = 1; /* 0 is the number of no DELETE */
     a->later_next = (double)PB_NEVER;
     a->removal.renew_at = now;
     a->removal.chores_at = now;
@@ -141,10 +144,21 @@ int64_t pb_active_low_water(const pb_active *a) {
     return lowest - 1;
 }
 
-/* A topic with a smaller limit has come: all that is in flight ends first. */
-static void renew_producers(pb_active *a) {
-    if (!a->renew_producers || a->in_flight > 0)
+/*
+ * A topic with a smaller limit has come: all that is in flight ends first. Where a partition has no
+ * leader that may be never, so the period ends and the next one begins with the smaller batches.
+ */
+static void renew_producers(pb_active *a, double now) {
+    if (!a->renew_producers)
         return;
+    if (a->renew_since == 0)
+        a->renew_since = now;
+    if (a->in_flight > 0) {
+        if (now > a->renew_since + BREAK_PATIENCE)
+            pb_break_off(a, RD_KAFKA_RESP_ERR__TIMED_OUT, "relay: reports before smaller batches");
+        return;
+    }
+    a->renew_since = 0;
     free_producer(a, PB_AT_ONCE);
     free_producer(a, PB_IN_BULK);
     a->renew_producers = false;
@@ -156,7 +170,7 @@ static int step(pb_active *a, double now, pb_error *err) {
         pb_chores_step(a, now, err) || pb_topics_step(a, now, err) || pb_later_step(a, now, err) ||
         pb_turn_step(a, now, err))
         return -1;
-    renew_producers(a);
+    renew_producers(a, now);
     pb_lanes_check(a, now);
     if (!a->broken && !a->stopping && pb_lanes_flush(a, err) != 0)
         return -1;

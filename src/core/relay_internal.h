@@ -245,6 +245,7 @@ typedef struct pb_active {
     double broken_at;
     pb_error why;        /* ... and what it said */
     bool renew_producers; /* a topic with smaller batches has come */
+    double renew_since;   /* ... since when they wait for reports */
 } pb_active;
 
 int pb_active_open(pb_active *a, pb_error *err);
@@ -333,6 +334,7 @@ struct pb_relay {
     pb_banned *banned;
     size_t banned_count;
     int wake_fd;
+    size_t batch_bytes; /* the smallest that a topic asked for, over periods; 0: none did */
     double patience; /* with an unseen event; 0: as the options say */
     /* shared with other threads, under `lock` or atomic */
     struct pb_relay_shared *shared;

@@ -279,8 +279,19 @@ static void flush_lane(pb_active *a, pb_lane *lane, void *arg) {
         f->failed = send_lane(a, lane, f->err);
 }
 
+/* Without it, as at a limit of threads, the other producer sends all. */
+static void make_bulk_producer(pb_active *a) {
+    pb_error why;
+    if (a->manner != PB_IN_BULK || pb_active_producer(a, PB_IN_BULK, &why))
+        return;
+    a->manner = PB_AT_ONCE;
+    pb_relay_show_error(a->relay, &why);
+}
+
 int pb_lanes_flush(pb_active *a, pb_error *err) {
     flushing f = {err, 0};
+    if (a->flush && !a->renew_producers)
+        make_bulk_producer(a);
     if (!a->flush || a->renew_producers || !pb_lease_is_fresh(a->lease))
         return 0;
     a->flush = false;

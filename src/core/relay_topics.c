@@ -105,8 +105,19 @@ static pb_lane *new_lane(pb_topic *topic, int32_t partition) {
     return lane;
 }
 
+/* Rows that one partition has to read again may be another's from now on: all read them again. */
+static void read_again_together(pb_active *a, pb_topic *topic) {
+    int64_t lowest = PB_NEVER;
+    for (int i = 0; i < topic->partitions; i++)
+        if (topic->lanes[i]->resume < lowest)
+            lowest = topic->lanes[i]->resume;
+    for (int i = 0; lowest != PB_NEVER && i < topic->partitions; i++)
+        pb_lane_fall_behind(a, topic->lanes[i], lowest);
+}
+
 static int grow(pb_active *a, pb_topic *topic, int partitions) {
     pb_lane **grown = realloc(topic->lanes, (size_t)partitions * sizeof *grown);
+    bool more = partitions > topic->partitions;
     if (!grown)
         return -1;
     topic->lanes = grown;
@@ -117,6 +128,8 @@ static int grow(pb_active *a, pb_topic *topic, int partitions) {
         topic->lanes[topic->partitions++] = lane;
         a->lane_count++;
     }
+    if (more)
+        read_again_together(a, topic);
     return 0;
 }
 
@@ -143,7 +156,7 @@ static void fit_batches(pb_active *a, int64_t max_bytes) {
     if (fitting < SMALLEST_BATCH)
         fitting = SMALLEST_BATCH;
     if ((size_t)fitting < a->batch_bytes) {
-        a->batch_bytes = (size_t)fitting;
+        a->batch_bytes = a->relay->batch_bytes = (size_t)fitting;
         a->renew_producers = true;
     }
 }

@@ -45,8 +45,11 @@ static void look(pb_active *a, pb_lane *lane, void *arg) {
 }
 
 static bool has_room(const pb_active *a) {
+    const pb_turn *placed = &a->placed; /* its rows are being placed while the next read leaves */
     size_t sent = a->awaiting ? pb_awaiting_count(a->awaiting) : a->in_flight;
-    return a->waiting + sent + (size_t)a->turn.limit <= PB_WINDOW_ROWS &&
+    size_t known = a->waiting + sent +
+                   (size_t)(placed->main_rows + placed->gap_rows + placed->again_rows);
+    return known + (size_t)a->turn.limit <= PB_WINDOW_ROWS &&
            a->bytes < PB_WINDOW_BYTES && !pb_later_is_full(a) &&
            a->removal.acked.count + a->removal.removing.count + a->to_park.count < MOST_ACKED;
 }
