@@ -52,6 +52,12 @@ end
 function methods:settle()
   self:query("VACUUM ANALYZE postbox.outbox")
   self:query("CHECKPOINT")
+  self:write_out()
+end
+
+--- What the broker has stored goes to the disk now, not while the next figure is measured.
+function methods:write_out()
+  process.run({ "sync" }, PATIENCE)
 end
 
 local function failed(name, status, output)
@@ -133,7 +139,7 @@ end
 --- The broker's code is compiled while it runs: before that every figure is too low.
 function methods:warm_up(count)
   local topic = self:topic("warm")
-  for _ = 1, 10 do
+  for _ = 1, 20 do
     self.reference("produce", self.kafka.bootstrap, topic, count):finish()
   end
   self.reference("check", self.kafka.bootstrap, topic, 1, count):finish()

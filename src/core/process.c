@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -16,6 +17,9 @@
 
 #define WAIT_STEP 0.005 /* seconds between two looks at a process */
 #define NOT_FOUND 127   /* what a shell answers for a program that is not there */
+#define LOWEST_PORT 20000
+#define PORTS 12000
+#define PORT_TRIES 100
 #define OLD_DESCRIPTORS 1024 /* closed one by one where the kernel has no close_range */
 
 struct pb_process {
@@ -184,14 +188,27 @@ void pb_process_free(pb_process *process) {
     free(process);
 }
 
-int pb_free_port(pb_error *err) {
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t length = sizeof address;
+static bool is_port_free(int port) {
+    struct sockaddr_in address = {.sin_family = AF_INET,
+                                  .sin_port = htons((uint16_t)port),
+                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd < 0 || bind(fd, (struct sockaddr *)&address, length) != 0 ||
-        getsockname(fd, (struct sockaddr *)&address, &length) != 0)
-        pb_fail(err, PB_CONNECTION, "cannot get a free port: %s", strerror(errno));
-    if (fd >= 0)
-        close(fd);
-    return address.sin_port ? ntohs(address.sin_port) : -1;
+    if (fd < 0)
+        return false;
+    bool is_free = bind(fd, (struct sockaddr *)&address, sizeof address) == 0;
+    close(fd);
+    return is_free;
+}
+
+/* Not one that the kernel gives to connections: it would be taken before a server is up. */
+int pb_free_port(pb_error *err) {
+    for (int i = 0; i < PORT_TRIES; i++) {
+        uint16_t number;
+        if (getrandom(&number, sizeof number, GRND_NONBLOCK) != sizeof number)
+            break;
+        int port = LOWEST_PORT + number % PORTS;
+        if (is_port_free(port))
+            return port;
+    }
+    return pb_fail(err, PB_CONNECTION, "cannot get a free port: %s", strerror(errno));
 }
