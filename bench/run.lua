@@ -1,7 +1,7 @@
 -- make bench: postbox's figures on a real Apache Kafka and a PostgreSQL that is set up as in
 -- production, each beside a reference that is measured in the same run.
 --
---   make bench                         everything, 5 to 6 minutes
+--   make bench                         everything, 7 to 8 minutes
 --   make bench BENCH=drain             one of drain, latency, transaction, consume
 --   make bench BENCH_SHORT=1           a tenth of the work, to see whether it runs
 --
