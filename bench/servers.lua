@@ -56,7 +56,7 @@ function methods:settle()
 end
 
 --- What the broker has stored goes to the disk now, not while the next figure is measured.
-function methods:write_out()
+function methods.write_out()
   process.run({ "sync" }, PATIENCE)
 end
 
