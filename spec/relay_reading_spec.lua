@@ -1,4 +1,5 @@
 -- The relay reads each committed event once, in order, however late it was committed.
+local core = require "postbox.core"
 local help = require "spec.support.relay"
 local support = require "spec.support"
 
@@ -198,6 +199,20 @@ describe("relay, reading", function()
     assert.equal(41, #broker:records(topic))
     support.eventually(5, function() return relay:stats().gaps == 0 end)
     late:close()
+  end)
+
+  it("A-49 reads many gaps range by range, not all of the table for each", function()
+    help.fill(box, topic, 60000, 50)
+    assert(box:query "DELETE FROM postbox.outbox WHERE outbox_id <= 20000 AND outbox_id % 2 = 0")
+    local writer = help.session(box)
+    assert(writer:begin())
+    help.insert(writer, topic, "late", "0") -- keeps the gaps: it might still fill one
+    local began = core.now()
+    start()
+    help.drained(box, 15)
+    assert.is_true(core.now() - began < 8)
+    assert(writer:rollback())
+    writer:close()
   end)
 
   it("A-41 reads large rows within a limit", function()
