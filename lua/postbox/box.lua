@@ -3,6 +3,7 @@
 -- @classmod postbox.box
 local core = require "postbox.core"
 local errors = require "postbox.errors"
+local host = require "postbox.host"
 local migrate = require "postbox.migrate"
 local options = require "postbox.options"
 local pool = require "postbox.pool"
@@ -14,6 +15,7 @@ local box = {}
 box.__index = box
 box.__name = "postbox.box"
 
+local LEASE_SECONDS = 30  -- of a transaction in an event loop, from one call to the next
 local DIRECT_SECONDS = 10 -- how long a row is its publisher's before the relay takes it
 
 local rules = {
@@ -35,6 +37,8 @@ local rules = {
   lock_timeout = { types = { "number" }, default = 10, min = 0.01, max = 86400 },
   prepare = { types = { "boolean" }, default = true },
   insecure = { types = { "boolean" }, default = false },
+  host = { types = { "string", "table" } },
+  transaction_lease = { types = { "number" }, min = 0.1, max = 86400 },
   log = { types = { "function" } },
 }
 
@@ -77,6 +81,14 @@ local function check_topic_names(names)
   end
 end
 
+-- What an event loop adds: log records go where the host writes its own, and transactions end that
+-- nobody will end.
+local function adapt(o)
+  local adapter = host.use(o.host)
+  o.log = o.log or adapter.log
+  o.transaction_lease = adapter.spawn and (o.transaction_lease or LEASE_SECONDS)
+end
+
 --- Makes a box. Checks the options and connects to nothing.
 -- @tparam table given
 -- database: libpq connection string or URI (default: POSTBOX_DATABASE);
@@ -92,6 +104,9 @@ end
 -- pool_size (8 connections); connect_timeout (10 s), statement_timeout (30 s), lock_timeout (10 s,
 -- for key locks); prepare (true; false behind a PgBouncer that knows no prepared statements);
 -- insecure (false): allows connections off this machine without verified TLS;
+-- host ("openresty" where that runs us; else "cqueues", "luv" or a table): see postbox.host;
+-- transaction_lease (30 s, in hosts only): how long a transaction may do nothing before it is
+-- rolled back, as that of a request which ended inside it;
 -- log: function(level, message, fields), called from within calls of the box.
 -- @treturn box the box; raises config
 function box.new(given)
@@ -102,6 +117,7 @@ function box.new(given)
     errors.raise("config", "postbox.new: no database: say database = \"postgresql://…\" or set POSTBOX_DATABASE")
   end
   check_topic_names(o.topics)
+  adapt(o)
   o.create_topics = o.create_topics and options.check("postbox.new: create_topics", o.create_topics, topic_rules)
   return setmetatable({
     options = o, asked = asked, schema = o.schema, config = core_config(o),
@@ -236,7 +252,18 @@ local transaction_rules = {
   retries = { types = { "number" }, default = 0, max = 100 },
 }
 
-local no_transaction_options = options.check("box:transaction", nil, transaction_rules)
+-- One table for each box where no options are given.
+local function transaction_options(self, given)
+  if given == nil and self.plain_transaction then
+    return self.plain_transaction
+  end
+  local o = options.check("box:transaction", given, transaction_rules)
+  o.idle_timeout = self.options.transaction_lease or nil
+  if given == nil then
+    self.plain_transaction = o
+  end
+  return o
+end
 
 local function may_retry(err)
   return err and (err.sqlstate == "40001" or err.sqlstate == "40P01")
@@ -293,7 +320,7 @@ function box:transaction(given, fn)
   if type(fn) ~= "function" then
     errors.raise("config", "box:transaction takes a function, not a " .. type(fn))
   end
-  local o = given == nil and no_transaction_options or options.check("box:transaction", given, transaction_rules)
+  local o = transaction_options(self, given)
   local outer = transaction.current(self)
   if outer then
     return outer:transaction(fn)
@@ -344,6 +371,35 @@ local function hand_over(self, batch)
   for _, relay in ipairs(self.relays) do
     relay.native:wake()
   end
+end
+
+--- Publishes an event from where nothing may wait, such as nginx's log phase, or without waiting. It
+-- is kept in memory and stored a moment later, in a transaction with others: a process that is
+-- killed before loses it. The payload must not be changed any more. Event loops only.
+-- @treturn string "queued"; or nil, message, err: full (1,000 wait already); raises config and
+-- too_large
+function box:publish_later(event_type, key, payload, given)
+  check_open(self)
+  return require("postbox.later").publish(self, event_type, key, payload, given)
+end
+
+--- Prepares an event loop's worker, as in init_worker_by_lua: opens a connection in the background
+-- and reads the outbox's settings, so that the first request need not. Does nothing in plain Lua.
+-- @treturn boolean true; or nil, message, err: cannot_wait where no thread may be started
+function box:start()
+  check_open(self)
+  local may, message, err = host.adapter.may_start()
+  if not may or not host.adapter.spawn then
+    return may, message, err
+  end
+  return host.adapter.spawn(function()
+    local connection, why = self:acquire()
+    if connection then
+      self:give_back(connection)
+    else
+      self:log("warning", "no connection at the start; the first call tries again: " .. why)
+    end
+  end)
 end
 
 -- After a commit: hands the events to direct delivery; relays of this process need not wait for
@@ -414,6 +470,9 @@ function box:close(seconds)
     if not stopped then
       done, message, err = nil, why, failure
     end
+  end
+  if self.later then
+    require("postbox.later").finish(self)
   end
   if self.direct then
     stop(self.direct)

@@ -14,6 +14,7 @@
 -- @classmod postbox.consumer
 local codec = require "postbox.consumer.codec"
 local errors = require "postbox.errors"
+local host = require "postbox.host"
 local loop = require "postbox.consumer.loop"
 local options = require "postbox.options"
 local retry = require "postbox.consumer.retry"
@@ -21,6 +22,8 @@ local retry = require "postbox.consumer.retry"
 local consumer = {}
 consumer.__index = consumer
 consumer.__name = "postbox.consumer"
+
+local RESTART_SECONDS = 1 -- before a consumer in the background begins again
 
 local rules = {
   group = { types = { "string" } },
@@ -121,6 +124,31 @@ function consumer:run(given)
   end
   self.stopping = false
   return loop.run(self, given)
+end
+
+--- Consumes in the background of an event loop, such as OpenResty's (from init_worker_by_lua), until
+-- stop() or the worker's end. What ends it otherwise is logged, and it begins again.
+-- @treturn boolean true; or nil, message, err: cannot_wait, full
+function consumer:start()
+  host.need_loop("consumer:start", "use consumer:run")
+  if self.running then
+    errors.raise("busy", "the consumer is running already")
+  end
+  local may, message, err = host.adapter.may_start()
+  if not may then
+    return nil, message, err
+  end
+  return host.adapter.spawn(function()
+    repeat
+      local ok, done, why = pcall(self.run, self)
+      local over = self.stopping or host.adapter.exiting()
+      if not over then
+        self.box:log("error", ("consumer %s ended and begins again: %s"):format(self.options.group,
+          errors.text(not ok and done or why)))
+        host.adapter.sleep(RESTART_SECONDS)
+      end
+    until over or self.stopping
+  end)
 end
 
 --- Ends run() after the records in hand. May be called from a handler.

@@ -2,9 +2,12 @@
 -- @module postbox.pool
 local core = require "postbox.core"
 local errors = require "postbox.errors"
+local host = require "postbox.host"
 local migrate = require "postbox.migrate"
 
 local pool = {}
+
+local LOOK_SECONDS = 1 -- between looks for transactions of requests that are gone
 
 local function idle_connection(box)
   local connection = table.remove(box.idle)
@@ -38,31 +41,70 @@ local function load_settings(box, connection)
   return true
 end
 
---- A connection of the pool, for a while. nil, message, err: connection, timeout, full, config.
+-- A request that ended inside its transaction runs no code for it: its connection is closed when
+-- the transaction's lease is over, and the server rolls back.
+local function watch(box)
+  box.watched = true
+  while next(box.out) and not host.adapter.exiting() do
+    host.adapter.sleep(LOOK_SECONDS)
+    for connection, kind in pairs(box.out) do
+      if kind == "connection" and connection:lapse() then
+        box.out[connection] = nil
+        box:log("warning", "a transaction was rolled back, because nothing was done in it for longer than "
+          .. "transaction_lease")
+      end
+    end
+  end
+  box.watched = false
+end
+
+-- A place of the pool, held while the connection is made; whoever dies meanwhile gives it back.
+local function open(box)
+  local place = {}
+  box.out[place] = "place"
+  local connection, message, err = core.connect(box.config)
+  box.out[place] = nil
+  return connection, message, err
+end
+
+local function find(box)
+  local connection = idle_connection(box)
+  if connection then
+    return connection
+  elseif count_out(box) < box.options.pool_size then
+    return open(box)
+  end
+  return errors.fail(errors.new("full", ("all %d connections of the pool are in use: raise pool_size, or end "
+    .. "transactions sooner"):format(box.options.pool_size), { retriable = true }))
+end
+
+--- A connection of the pool, for a while. nil, message, err: connection, timeout, full, config,
+-- cannot_wait.
 function pool.acquire(box)
   if box.closed then
     errors.raise("closed", "the box is closed")
   end
+  local may, message, err = host.check()
+  if not may then
+    return nil, message, err
+  end
   box:log()
-  local connection = idle_connection(box)
-  if not connection and count_out(box) >= box.options.pool_size then
-    return errors.fail(errors.new("full", ("all %d connections of the pool are in use: raise pool_size, or end "
-      .. "transactions sooner"):format(box.options.pool_size), { retriable = true }))
-  end
-  local message, err
+  local connection
+  connection, message, err = find(box)
   if not connection then
-    connection, message, err = core.connect(box.config)
-    if not connection then
-      return nil, message, err
-    end
+    return nil, message, err
   end
+  box.out[connection] = "connection"
   local loaded
   loaded, message, err = load_settings(box, connection)
   if not loaded then
+    box.out[connection] = nil
     connection:close()
     return nil, message, err
   end
-  box.out[connection] = true
+  if box.options.transaction_lease and not box.watched then
+    host.adapter.spawn(function() watch(box) end)
+  end
   return connection
 end
 

@@ -5,6 +5,7 @@
 --
 -- @module postbox.relay
 local core = require "postbox.core"
+local host = require "postbox.host"
 local options = require "postbox.options"
 
 local relay = {}
@@ -54,7 +55,10 @@ end
 --- Starts it as a thread of this process. Where the database or Kafka is away it waits for them.
 -- @treturn boolean true; or nil, message, err: config where the schema is missing or does not fit
 function relay:start()
-  local fits, message, err = check(self.box)
+  local fits, message, err = host.adapter.may_start()
+  if fits then
+    fits, message, err = check(self.box)
+  end
   if not fits then
     return nil, message, err
   end
@@ -87,7 +91,7 @@ end
 -- @treturn boolean true; or nil, message, err where it did not end within stop_timeout
 function relay:run(given)
   local o = options.check("relay:run", given, { until_empty = { types = { "number" }, max = 86400 } })
-  local signals, message, err = core.catch_signals()
+  local signals, message, err = host.adapter.signals()
   if not signals then
     return nil, message, err
   end

@@ -5,6 +5,7 @@
 -- @module postbox.transaction
 local core = require "postbox.core"
 local errors = require "postbox.errors"
+local host = require "postbox.host"
 local publish = require "postbox.publish"
 
 local transaction = {}
@@ -14,12 +15,11 @@ local metatable = { __index = methods, __name = "postbox.transaction" }
 
 local unpack = table.unpack or unpack -- luacheck: ignore 113 143
 local ROLLBACK = {} -- marks what tx:rollback raises
-local MAIN = {}     -- stands for the main coroutine, which Lua 5.1 does not name
 
 local current = setmetatable({}, { __mode = "k" }) -- by coroutine, then by box
 
 local function here()
-  return coroutine.running() or MAIN
+  return host.adapter.here()
 end
 
 --- The transaction of `box` that is open in this coroutine, or nil.
@@ -57,6 +57,7 @@ function transaction.new(box, connection, options)
   return setmetatable({
     box = box,
     connection = connection,
+    owner = host.adapter.owner(), -- a request that ends takes the transaction with it
     batch = take_batch(box),
     after = {},        -- functions to call after the commit
     depth = 0,         -- savepoints that are open
@@ -152,7 +153,7 @@ function transaction.abort(tx)
 end
 
 local function check_open(tx)
-  if tx.over then
+  if tx.over or tx.owner ~= host.adapter.owner() then
     errors.raise("closed", "the transaction is over: use its tx only inside the function that it was given to")
   end
 end

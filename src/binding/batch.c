@@ -23,6 +23,7 @@ typedef struct scratch {
 typedef struct handle {
     pb_batch batch;
     scratch scratch; /* kept for its memory, and freed with the batch if Lua raises */
+    pb_use use;
 } handle;
 
 pb_batch *pb_check_batch(lua_State *L, int index) {
@@ -30,8 +31,13 @@ pb_batch *pb_check_batch(lua_State *L, int index) {
     return &h->batch;
 }
 
-pb_batch *pb_opt_batch(lua_State *L, int index) {
-    return lua_isnoneornil(L, index) ? NULL : pb_check_batch(L, index);
+int pb_opt_batch(lua_State *L, int index, pb_call *call, pb_batch **batch) {
+    *batch = NULL;
+    if (lua_isnoneornil(L, index))
+        return 0;
+    handle *h = luaL_checkudata(L, index, BATCH_CLASS);
+    *batch = &h->batch;
+    return pb_use_object(call, &h->use, "batch of events");
 }
 
 /* A string of the table at FIELDS, absent for nil; the table keeps it alive. */
@@ -202,6 +208,10 @@ static int add(lua_State *L) {
     char id[PB_ID_TEXT + 1];
     luaL_checktype(L, FIELDS, LUA_TTABLE);
     lua_settop(L, FIELDS);
+    if (h->use.busy) {
+        pb_fail(&err, PB_BUSY, "publish: the events of this transaction are being stored");
+        return pb_push_failure(L, &err);
+    }
     if (read_event(L, &h->scratch, &event, &err) != 0 ||
         pb_batch_add(&h->batch, &event, &err) != 0)
         return pb_push_failure(L, &err);
@@ -222,6 +232,7 @@ static int cut(lua_State *L) {
 
 static int collect(lua_State *L) {
     handle *h = luaL_checkudata(L, 1, BATCH_CLASS);
+    pb_end_use(&h->use);
     pb_batch_free(&h->batch);
     pb_buffer_free(&h->scratch.payload);
     pb_buffer_free(&h->scratch.headers);

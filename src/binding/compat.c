@@ -31,6 +31,22 @@ void pb_push_i64(lua_State *L, int64_t number) {
 #endif
 }
 
+void pb_set_user_table(lua_State *L, int userdata) {
+#if LUA_VERSION_NUM == 501
+    lua_setfenv(L, userdata);
+#else
+    lua_setuservalue(L, userdata);
+#endif
+}
+
+void pb_push_user_table(lua_State *L, int userdata) {
+#if LUA_VERSION_NUM == 501
+    lua_getfenv(L, userdata);
+#else
+    lua_getuservalue(L, userdata);
+#endif
+}
+
 void pb_register_class(lua_State *L, const char *class_name, const luaL_Reg *methods,
                        const luaL_Reg *metamethods) {
     luaL_newmetatable(L, class_name);

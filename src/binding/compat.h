@@ -19,6 +19,9 @@
 void pb_set_functions(lua_State *L, const luaL_Reg *functions); /* into the table on top */
 bool pb_is_integer(lua_State *L, int index); /* a number without a fraction, exactly held */
 void pb_push_i64(lua_State *L, int64_t number); /* before 5.3 a double: exact up to 2^53 */
+/* One table that a userdata keeps alive: taken from the top, or pushed. */
+void pb_set_user_table(lua_State *L, int userdata);
+void pb_push_user_table(lua_State *L, int userdata);
 
 /*
  * Classes: a metatable by name, methods apart from metamethods. A new object is zeroed and has

@@ -4,9 +4,12 @@
 
 #include "../core/session.h"
 #include "compat.h"
+#include "job.h"
 
-/* Raises where the connection is closed or was made before a fork. */
-pb_session *pb_check_session(lua_State *L, int index);
-pb_pg *pb_check_connection(lua_State *L, int index);
+/*
+ * The session of the connection at `index`, which the call uses. -1 and call->err: busy. Raises
+ * where the connection is closed or was made before a fork.
+ */
+int pb_use_session(lua_State *L, int index, pb_call *call, pb_session **session);
 
 #endif

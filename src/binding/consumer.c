@@ -15,6 +15,7 @@
 #include "connection.h"
 #include "core.h"
 #include "failure.h"
+#include "job.h"
 #include "record.h"
 
 #define CONSUMER_CLASS "postbox.consumer"
@@ -22,6 +23,7 @@
 #define GC_CLOSE_SECONDS 2.0 /* for one that nobody closed */
 
 typedef struct consumer {
+    pb_use use;
     pb_consumer *native; /* NULL once closed */
     pb_inbox *inbox;
     pb_dead_letters *letters;
@@ -113,23 +115,6 @@ static int new_intake(lua_State *L) {
     return luaL_error(L, "a consumer has at most %d intakes", INTAKES);
 }
 
-/* consumer:poll(intake, seconds, most) -> count of records | "revoked", or nil, message, err */
-static int poll_records(lua_State *L) {
-    consumer *c = check(L, 1);
-    pb_held_intake *held = pb_check_intake(L, 2);
-    pb_error err;
-    luaL_argcheck(L, held->intake.count == 0, 2, "an empty intake");
-    pb_polled polled = pb_consumer_poll(c->native, luaL_checknumber(L, 3),
-                                        (size_t)luaL_checkinteger(L, 4), &held->intake, &err);
-    if (polled == PB_POLLED_FAILED)
-        return pb_push_failure(L, &err);
-    if (polled == PB_POLLED_REVOKED)
-        lua_pushliteral(L, "revoked");
-    else
-        lua_pushinteger(L, (lua_Integer)held->intake.count);
-    return 1;
-}
-
 static int settle(lua_State *L) {
     consumer *c = check(L, 1);
     pb_held_intake *held = pb_check_intake(L, 2);
@@ -151,11 +136,6 @@ static int commit(lua_State *L) {
 static int lost(lua_State *L) {
     lua_pushboolean(L, pb_consumer_lost(check(L, 1)->native));
     return 1;
-}
-
-static int give_up(lua_State *L) {
-    pb_consumer_give_up(check(L, 1)->native, pb_now() + luaL_checknumber(L, 2));
-    return 0;
 }
 
 /* consumer:hold(intake, i, seconds) */
@@ -194,64 +174,6 @@ static int started(lua_State *L) {
     return 0;
 }
 
-/* consumer:claim(connection, intake [, i]): all records, or that one */
-static int claim(lua_State *L) {
-    consumer *c = check(L, 1);
-    pb_session *session = pb_check_session(L, 2);
-    pb_held_intake *held = pb_check_intake(L, 3);
-    size_t first = 0, count = held->intake.count;
-    pb_error err;
-    if (!lua_isnoneornil(L, 4)) {
-        first = (size_t)(pb_check_record(L, 4, held) - held->intake.records);
-        count = 1;
-    }
-    int failed = pb_inbox_claim(c->inbox, session, &held->intake, first, count, &err);
-    return pb_push_outcome(L, failed, &err);
-}
-
-static int mark_dead(lua_State *L) {
-    consumer *c = check(L, 1);
-    pb_record *record = pb_check_record(L, 4, pb_check_intake(L, 3));
-    pb_error err;
-    int failed = pb_inbox_mark_dead(c->inbox, pb_check_session(L, 2), record, &err);
-    return pb_push_outcome(L, failed, &err);
-}
-
-static int make_days(lua_State *L) {
-    consumer *c = check(L, 1);
-    pb_held_intake *held = pb_check_intake(L, 3);
-    pb_error err;
-    int failed = pb_inbox_make_days(c->inbox, pb_check_session(L, 2), &held->intake, &err);
-    return pb_push_outcome(L, failed, &err);
-}
-
-static pb_bytes optional_bytes(lua_State *L, int index, const char *field) {
-    pb_bytes bytes = PB_ABSENT;
-    lua_getfield(L, index, field);
-    if (lua_type(L, -1) == LUA_TSTRING)
-        bytes.data = lua_tolstring(L, -1, &bytes.length);
-    return bytes; /* stays anchored in the table */
-}
-
-/* consumer:dead_letter(intake, i, { code, class, cause, message, trace, attempts }) */
-static int dead_letter(lua_State *L) {
-    consumer *c = check(L, 1);
-    pb_record *record = pb_check_record(L, 3, pb_check_intake(L, 2));
-    pb_error err;
-    luaL_checktype(L, 4, LUA_TTABLE);
-    lua_getfield(L, 4, "attempts");
-    pb_reason reason = {
-        .code = optional_bytes(L, 4, "code").data,
-        .class_name = optional_bytes(L, 4, "class").data,
-        .cause_class = optional_bytes(L, 4, "cause").data,
-        .message = optional_bytes(L, 4, "message"),
-        .trace = optional_bytes(L, 4, "trace"),
-        .group = c->group,
-        .attempts = (int)luaL_optinteger(L, 5, 0),
-    };
-    return pb_push_outcome(L, pb_dead_letter_send(c->letters, record, &reason, &err), &err);
-}
-
 static void add_partition(void *arg, const char *topic, int32_t partition) {
     lua_State *L = arg;
     lua_createtable(L, 0, 2);
@@ -280,39 +202,185 @@ static int waiting(lua_State *L) {
     return 1;
 }
 
-/* consumer:topic(name, seconds) -> its partitions, or nil, message, err */
-static int topic(lua_State *L) {
-    consumer *c = check(L, 1);
-    pb_error err;
-    int count = pb_consumer_topic(c->native, luaL_checkstring(L, 2), luaL_checknumber(L, 3), &err);
-    if (count < 0)
-        return pb_push_failure(L, &err);
-    lua_pushinteger(L, count);
+/* What the calls that wait are given; each uses some of it. */
+typedef struct consumer_call {
+    pb_call call;
+    consumer *consumer;
+    pb_session *session;
+    pb_held_intake *held;
+    pb_record *record;
+    size_t first, count;
+    double seconds;
+    const char *topic;
+    int partitions, replication;
+    pb_reason reason;
+    pb_polled polled;
+} consumer_call;
+
+static int use_consumer(lua_State *L, pb_call *call) {
+    consumer_call *c = (consumer_call *)call;
+    c->consumer = check(L, 1);
+    return pb_use_object(call, &c->consumer->use, "consumer");
+}
+
+/* consumer:poll(intake, seconds, most) -> count of records | "revoked" */
+static int prepare_poll(lua_State *L, pb_call *call) {
+    consumer_call *c = (consumer_call *)call;
+    c->held = pb_check_intake(L, 2);
+    luaL_argcheck(L, c->held->intake.count == 0, 2, "an empty intake");
+    c->seconds = luaL_checknumber(L, 3);
+    c->count = (size_t)luaL_checkinteger(L, 4);
+    return use_consumer(L, call);
+}
+
+static int work_poll(pb_call *call) {
+    consumer_call *c = (consumer_call *)call;
+    c->polled = pb_consumer_poll(c->consumer->native, c->seconds, c->count, &c->held->intake,
+                                 &call->err);
+    return c->polled == PB_POLLED_FAILED ? -1 : 0;
+}
+
+static int finish_poll(lua_State *L, pb_call *call) {
+    consumer_call *c = (consumer_call *)call;
+    if (c->polled == PB_POLLED_REVOKED)
+        lua_pushliteral(L, "revoked");
+    else
+        lua_pushinteger(L, (lua_Integer)c->held->intake.count);
+    return 1;
+}
+
+/* consumer:give_up(seconds) */
+static int prepare_give_up(lua_State *L, pb_call *call) {
+    ((consumer_call *)call)->seconds = luaL_checknumber(L, 2);
+    return use_consumer(L, call);
+}
+
+static int work_give_up(pb_call *call) {
+    consumer_call *c = (consumer_call *)call;
+    pb_consumer_give_up(c->consumer->native, pb_now() + c->seconds);
+    return 0;
+}
+
+/* (connection, intake [, i]) */
+static int prepare_inbox(lua_State *L, pb_call *call) {
+    consumer_call *c = (consumer_call *)call;
+    c->held = pb_check_intake(L, 3);
+    c->record = lua_isnoneornil(L, 4) ? NULL : pb_check_record(L, 4, c->held);
+    c->first = c->record ? (size_t)(c->record - c->held->intake.records) : 0;
+    c->count = c->record ? 1 : c->held->intake.count;
+    return pb_use_session(L, 2, call, &c->session) || use_consumer(L, call) ? -1 : 0;
+}
+
+/* consumer:claim(connection, intake [, i]): all records, or that one */
+static int work_claim(pb_call *call) {
+    consumer_call *c = (consumer_call *)call;
+    return pb_inbox_claim(c->consumer->inbox, c->session, &c->held->intake, c->first, c->count,
+                          &call->err);
+}
+
+/* consumer:mark_dead(connection, intake, i) */
+static int prepare_mark_dead(lua_State *L, pb_call *call) {
+    luaL_checkinteger(L, 4);
+    return prepare_inbox(L, call);
+}
+
+static int work_mark_dead(pb_call *call) {
+    consumer_call *c = (consumer_call *)call;
+    return pb_inbox_mark_dead(c->consumer->inbox, c->session, c->record, &call->err);
+}
+
+/* consumer:make_days(connection, intake) */
+static int work_make_days(pb_call *call) {
+    consumer_call *c = (consumer_call *)call;
+    return pb_inbox_make_days(c->consumer->inbox, c->session, &c->held->intake, &call->err);
+}
+
+static pb_bytes optional_bytes(lua_State *L, int index, const char *field) {
+    pb_bytes bytes = PB_ABSENT;
+    lua_getfield(L, index, field);
+    if (lua_type(L, -1) == LUA_TSTRING)
+        bytes.data = lua_tolstring(L, -1, &bytes.length);
+    return bytes; /* stays on the stack */
+}
+
+/* consumer:dead_letter(intake, i, { code, class, cause, message, trace, attempts }) */
+static int prepare_dead_letter(lua_State *L, pb_call *call) {
+    consumer_call *c = (consumer_call *)call;
+    c->record = pb_check_record(L, 3, pb_check_intake(L, 2));
+    luaL_checktype(L, 4, LUA_TTABLE);
+    lua_getfield(L, 4, "attempts");
+    int attempts = (int)luaL_optinteger(L, -1, 0);
+    c->reason = (pb_reason){
+        .code = optional_bytes(L, 4, "code").data,
+        .class_name = optional_bytes(L, 4, "class").data,
+        .cause_class = optional_bytes(L, 4, "cause").data,
+        .message = optional_bytes(L, 4, "message"),
+        .trace = optional_bytes(L, 4, "trace"),
+        .attempts = attempts,
+    };
+    if (use_consumer(L, call) != 0)
+        return -1;
+    c->reason.group = c->consumer->group;
+    return 0;
+}
+
+static int work_dead_letter(pb_call *call) {
+    consumer_call *c = (consumer_call *)call;
+    return pb_dead_letter_send(c->consumer->letters, c->record, &c->reason, &call->err);
+}
+
+/* consumer:topic(name, seconds) -> its partitions */
+static int prepare_topic(lua_State *L, pb_call *call) {
+    consumer_call *c = (consumer_call *)call;
+    c->topic = luaL_checkstring(L, 2);
+    c->seconds = luaL_checknumber(L, 3);
+    return use_consumer(L, call);
+}
+
+static int work_topic(pb_call *call) {
+    consumer_call *c = (consumer_call *)call;
+    c->partitions = pb_consumer_topic(c->consumer->native, c->topic, c->seconds, &call->err);
+    return c->partitions < 0 ? -1 : 0;
+}
+
+static int finish_topic(lua_State *L, pb_call *call) {
+    lua_pushinteger(L, ((consumer_call *)call)->partitions);
     return 1;
 }
 
 /* consumer:create_topic(name, partitions, replication, seconds) */
-static int create_topic(lua_State *L) {
-    consumer *c = check(L, 1);
-    pb_error err;
-    int partitions = (int)luaL_checkinteger(L, 3), replication = (int)luaL_checkinteger(L, 4);
-    int failed = pb_consumer_create_topic(c->native, luaL_checkstring(L, 2), partitions,
-                                          replication, luaL_checknumber(L, 5), &err);
-    return pb_push_outcome(L, failed, &err);
+static int prepare_create_topic(lua_State *L, pb_call *call) {
+    consumer_call *c = (consumer_call *)call;
+    c->topic = luaL_checkstring(L, 2);
+    c->partitions = (int)luaL_checkinteger(L, 3);
+    c->replication = (int)luaL_checkinteger(L, 4);
+    c->seconds = luaL_checknumber(L, 5);
+    return use_consumer(L, call);
+}
+
+static int work_create_topic(pb_call *call) {
+    consumer_call *c = (consumer_call *)call;
+    return pb_consumer_create_topic(c->consumer->native, c->topic, c->partitions, c->replication,
+                                    c->seconds, &call->err);
+}
+
+/* Records that live on would stop the client's end for ever. */
+static void drop_intakes(consumer *c) {
+    for (int i = 0; i < INTAKES; i++) {
+        pb_held_intake *held = c->intakes[i];
+        c->intakes[i] = NULL;
+        if (held) {
+            pb_intake_free(&held->intake);
+            pb_intake_emptied(held);
+        }
+        pb_release_intake(held);
+    }
 }
 
 static void drop(consumer *c, double seconds) {
     bool ours = c->pid == (int)getpid();
-    for (int i = 0; i < INTAKES; i++) {
-        pb_held_intake *held = c->intakes[i];
-        c->intakes[i] = NULL;
-        if (held && ours) { /* records that live on would stop the client's end for ever */
-            pb_intake_free(&held->intake);
-            pb_intake_emptied(held);
-        }
-        if (ours)
-            pb_release_intake(held);
-    }
+    if (ours)
+        drop_intakes(c);
     pb_consumer_close(c->native, pb_now() + seconds);
     c->native = NULL;
     if (ours)
@@ -325,9 +393,27 @@ static void drop(consumer *c, double seconds) {
 }
 
 /* consumer:close([seconds]) */
-static int close_consumer(lua_State *L) {
+static int prepare_close(lua_State *L, pb_call *call) {
+    consumer_call *c = (consumer_call *)call;
+    c->consumer = luaL_checkudata(L, 1, CONSUMER_CLASS);
+    c->seconds = luaL_optnumber(L, 2, GC_CLOSE_SECONDS);
+    if (pb_use_object(call, &c->consumer->use, "consumer") != 0)
+        return -1;
+    if (c->consumer->pid == (int)getpid())
+        drop_intakes(c->consumer); /* here, because Lua has a share in them */
+    return 0;
+}
+
+static int work_close(pb_call *call) {
+    consumer_call *c = (consumer_call *)call;
+    drop(c->consumer, c->seconds);
+    return 0;
+}
+
+static int collect(lua_State *L) {
     consumer *c = luaL_checkudata(L, 1, CONSUMER_CLASS);
-    drop(c, luaL_optnumber(L, 2, GC_CLOSE_SECONDS));
+    pb_end_use(&c->use);
+    drop(c, GC_CLOSE_SECONDS);
     return 0;
 }
 
@@ -338,19 +424,30 @@ static int text(lua_State *L) {
 }
 
 static const luaL_Reg methods[] = {
-    {"intake", new_intake},         {"poll", poll_records},   {"settle", settle},
-    {"commit", commit},             {"lost", lost},           {"give_up", give_up},
-    {"hold", hold},                 {"hold_all", hold_all},   {"starts", starts},
-    {"started", started},           {"claim", claim},         {"mark_dead", mark_dead},
-    {"make_days", make_days},       {"dead_letter", dead_letter}, {"partitions", partitions},
-    {"joined", joined},             {"waiting", waiting},     {"topic", topic},
-    {"create_topic", create_topic}, {"close", close_consumer}, {NULL, NULL},
+    {"intake", new_intake}, {"settle", settle},     {"commit", commit},
+    {"lost", lost},         {"hold", hold},         {"hold_all", hold_all},
+    {"starts", starts},     {"started", started},   {"partitions", partitions},
+    {"joined", joined},     {"waiting", waiting},   {NULL, NULL},
 };
-static const luaL_Reg metamethods[] = {
-    {"__gc", close_consumer}, {"__tostring", text}, {NULL, NULL}};
+static const luaL_Reg metamethods[] = {{"__gc", collect}, {"__tostring", text}, {NULL, NULL}};
+
+#define WAITS(name, arguments, prepare, work, finish)                                             \
+    {name, arguments, sizeof(consumer_call), prepare, work, finish}
+static const pb_operation operations[] = {
+    WAITS("poll", 4, prepare_poll, work_poll, finish_poll),
+    WAITS("give_up", 2, prepare_give_up, work_give_up, NULL),
+    WAITS("claim", 4, prepare_inbox, work_claim, NULL),
+    WAITS("mark_dead", 4, prepare_mark_dead, work_mark_dead, NULL),
+    WAITS("make_days", 4, prepare_inbox, work_make_days, NULL),
+    WAITS("dead_letter", 4, prepare_dead_letter, work_dead_letter, NULL),
+    WAITS("topic", 3, prepare_topic, work_topic, finish_topic),
+    WAITS("create_topic", 5, prepare_create_topic, work_create_topic, NULL),
+    WAITS("close", 2, prepare_close, work_close, NULL),
+};
 
 void pb_open_consumer(lua_State *L) {
     pb_register_class(L, CONSUMER_CLASS, methods, metamethods);
+    pb_set_class_operations(L, CONSUMER_CLASS, operations, sizeof operations / sizeof *operations);
     pb_open_record(L);
     lua_pushcfunction(L, open_consumer);
     lua_setfield(L, -2, "consumer");

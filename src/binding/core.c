@@ -6,6 +6,8 @@ __attribute__((visibility("default"))) int luaopen_postbox_core(lua_State *L);
 int luaopen_postbox_core(lua_State *L) {
     lua_newtable(L);
     pb_open_failure(L);
+    pb_open_job(L);
+    pb_open_engine(L);
     pb_open_config(L);
     pb_open_json(L);
     pb_open_pin(L);

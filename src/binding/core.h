@@ -5,6 +5,8 @@
 #include "compat.h"
 
 void pb_open_failure(lua_State *L);
+void pb_open_job(lua_State *L);
+void pb_open_engine(lua_State *L);
 void pb_open_config(lua_State *L);
 void pb_open_json(lua_State *L);
 void pb_open_pin(lua_State *L);

@@ -7,10 +7,12 @@
 #include "config.h"
 #include "core.h"
 #include "failure.h"
+#include "job.h"
 
 #define DIRECT_CLASS "postbox.direct"
 
 typedef struct handle {
+    pb_use use;
     pb_direct *direct;
     pid_t process;
 } handle;
@@ -34,12 +36,25 @@ static int publish(lua_State *L) {
     return 0;
 }
 
-static int stop(lua_State *L) {
-    pb_error err;
+/* direct:stop(seconds) */
+typedef struct stop_call {
+    pb_call call;
+    pb_direct *direct;
+    double seconds;
+} stop_call;
+
+static int prepare_stop(lua_State *L, pb_call *call) {
+    stop_call *c = (stop_call *)call;
     handle *h = luaL_checkudata(L, 1, DIRECT_CLASS);
     pb_check_process(L, (int)h->process, "direct");
-    int failed = h->direct ? pb_direct_stop(h->direct, luaL_checknumber(L, 2), &err) : 0;
-    return pb_push_outcome(L, failed, &err);
+    c->direct = h->direct;
+    c->seconds = luaL_checknumber(L, 2);
+    return pb_use_object(call, &h->use, "direct delivery");
+}
+
+static int work_stop(pb_call *call) {
+    stop_call *c = (stop_call *)call;
+    return c->direct ? pb_direct_stop(c->direct, c->seconds, &call->err) : 0;
 }
 
 static void set_count(lua_State *L, const char *name, int64_t value) {
@@ -62,6 +77,7 @@ static int stats(lua_State *L) {
 
 static int collect(lua_State *L) {
     handle *h = luaL_checkudata(L, 1, DIRECT_CLASS);
+    pb_end_use(&h->use);
     if (h->process == getpid())
         pb_direct_free(h->direct);
     h->direct = NULL;
@@ -69,11 +85,14 @@ static int collect(lua_State *L) {
 }
 
 static const luaL_Reg methods[] = {
-    {"publish", publish}, {"stop", stop}, {"stats", stats}, {"close", collect}, {NULL, NULL}};
+    {"publish", publish}, {"stats", stats}, {"close", collect}, {NULL, NULL}};
+static const pb_operation operations[] = {
+    {"stop", 2, sizeof(stop_call), prepare_stop, work_stop, NULL}};
 static const luaL_Reg metamethods[] = {{"__gc", collect}, {NULL, NULL}};
 static const luaL_Reg functions[] = {{"direct", new_direct}, {NULL, NULL}};
 
 void pb_open_direct(lua_State *L) {
     pb_register_class(L, DIRECT_CLASS, methods, metamethods);
+    pb_set_class_operations(L, DIRECT_CLASS, operations, 1);
     pb_set_functions(L, functions);
 }

@@ -6,10 +6,12 @@
 #include "config.h"
 #include "core.h"
 #include "failure.h"
+#include "job.h"
 
 #define RELAY_CLASS "postbox.relay"
 
 typedef struct handle {
+    pb_use use;
     pb_relay *relay;
     pid_t process;
 } handle;
@@ -68,10 +70,24 @@ static int start(lua_State *L) {
     return pb_push_outcome(L, failed, &err);
 }
 
-static int stop(lua_State *L) {
-    pb_error err;
-    int failed = pb_relay_stop(check(L), luaL_checknumber(L, 2), &err);
-    return pb_push_outcome(L, failed, &err);
+/* relay:stop(seconds) */
+typedef struct stop_call {
+    pb_call call;
+    pb_relay *relay;
+    double seconds;
+} stop_call;
+
+static int prepare_stop(lua_State *L, pb_call *call) {
+    stop_call *c = (stop_call *)call;
+    handle *h = luaL_checkudata(L, 1, RELAY_CLASS);
+    c->relay = check(L);
+    c->seconds = luaL_checknumber(L, 2);
+    return pb_use_object(call, &h->use, "relay");
+}
+
+static int work_stop(pb_call *call) {
+    stop_call *c = (stop_call *)call;
+    return pb_relay_stop(c->relay, c->seconds, &call->err);
 }
 
 static int wake(lua_State *L) {
@@ -127,18 +143,22 @@ static int stats(lua_State *L) {
 
 static int collect(lua_State *L) {
     handle *h = luaL_checkudata(L, 1, RELAY_CLASS);
+    pb_end_use(&h->use);
     if (h->process == getpid())
         pb_relay_free(h->relay);
     h->relay = NULL;
     return 0;
 }
 
-static const luaL_Reg methods[] = {{"start", start}, {"stop", stop},     {"wake", wake},
-                                   {"stats", stats}, {"close", collect}, {NULL, NULL}};
+static const luaL_Reg methods[] = {{"start", start}, {"wake", wake}, {"stats", stats},
+                                   {"close", collect}, {NULL, NULL}};
 static const luaL_Reg metamethods[] = {{"__gc", collect}, {NULL, NULL}};
+static const pb_operation operations[] = {
+    {"stop", 2, sizeof(stop_call), prepare_stop, work_stop, NULL}};
 static const luaL_Reg functions[] = {{"relay", new_relay}, {NULL, NULL}};
 
 void pb_open_relay(lua_State *L) {
     pb_register_class(L, RELAY_CLASS, methods, metamethods);
+    pb_set_class_operations(L, RELAY_CLASS, operations, 1);
     pb_set_functions(L, functions);
 }

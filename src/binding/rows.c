@@ -80,15 +80,28 @@ static int read_param(lua_State *L, int index, int place, pb_param *param, char 
                    place, luaL_typename(L, index));
 }
 
-int pb_read_params(lua_State *L, int first, pb_query_params *query, pb_error *err) {
-    int count = lua_gettop(L) - first + 1;
+static void keep_bytes(lua_State *L, pb_param *param) {
+    if (!param->binary || param->value.length == 0)
+        return;
+    luaL_checkstack(L, 1, "too many parameters");
+    char *copy = lua_newuserdata(L, param->value.length);
+    memcpy(copy, param->value.data, param->value.length);
+    param->value.data = copy;
+}
+
+int pb_read_params(lua_State *L, int first, int last, bool keep, pb_query_params *query,
+                   pb_error *err) {
+    int count = last - first + 1;
     query->count = count > 0 ? count : 0;
     if (query->count > PB_QUERY_PARAMS)
         return pb_fail(err, PB_CONFIG, "query: %d parameters; the limit is %d", query->count,
                        PB_QUERY_PARAMS);
-    for (int i = 0; i < query->count; i++)
+    for (int i = 0; i < query->count; i++) {
         if (read_param(L, first + i, i + 1, &query->params[i], query->numbers[i], err) != 0)
             return -1;
+        if (keep)
+            keep_bytes(L, &query->params[i]);
+    }
     return 0;
 }
 

@@ -15,8 +15,12 @@ typedef struct pb_query_params {
     int count;
 } pb_query_params;
 
-/* From the stack, `first` to the top; strings stay where they are. -1 and `err` (config). */
-int pb_read_params(lua_State *L, int first, pb_query_params *query, pb_error *err);
+/*
+ * From the stack, `first` to `last`. Strings stay where they are; with `keep` those that only a
+ * table holds, which may change, are copied and left on the stack. -1 and `err` (config).
+ */
+int pb_read_params(lua_State *L, int first, int last, bool keep, pb_query_params *query,
+                   pb_error *err);
 
 /* Pushes a list of rows with .affected_rows. May raise (memory): the result has an owner. */
 void pb_push_rows(lua_State *L, const PGresult *result);

@@ -8,6 +8,7 @@
 
 #include "clock.h"
 #include "pg_internal.h"
+#include "thread.h"
 
 #define MAX_PARAMS 256          /* parameters of one statement */
 #define MAX_PENDING 1024        /* statements between two syncs */
@@ -189,13 +190,16 @@ int pb_pg_send(pb_pg *pg, const char *sql, const pb_param *params, int count, in
     return send_named(pg, sql, &w, count, result_format, err);
 }
 
-/* Waits for the socket; 0 ready, 1 the deadline passed. */
+/* Waits for the socket; 0 ready, 1 the deadline passed, or the thread is to give up. */
 static int wait_socket(pb_pg *pg, bool writing, double deadline) {
-    struct pollfd fd = {PQsocket(pg->conn), POLLIN, 0};
+    struct pollfd fds[] = {{PQsocket(pg->conn), POLLIN, 0}, {pb_thread_interrupt(), POLLIN, 0}};
     if (writing)
-        fd.events |= POLLOUT;
+        fds[0].events |= POLLOUT;
     int left = pb_remaining_ms(deadline);
-    return left == 0 ? 1 : (poll(&fd, 1, left), 0);
+    if (left == 0)
+        return 1;
+    poll(fds, 2, left); /* a descriptor of -1 is passed over */
+    return fds[1].revents ? 1 : 0;
 }
 
 /* Pushes out what is queued; reads meanwhile, so that a server that answers is never stuck. */

@@ -8,6 +8,7 @@
 
 #include "clock.h"
 #include "loopback.h"
+#include "thread.h"
 
 #define SYSTEM_CA_FILE "/etc/ssl/certs/ca-certificates.crt"
 #define LIBPQ_DEFAULT "prefer" /* its sslmode where nobody chose one */
@@ -66,13 +67,16 @@ static int wait_for_connection(PGconn *conn, double deadline) {
     while (status != PGRES_POLLING_OK) {
         if (status == PGRES_POLLING_FAILED)
             return -1;
-        struct pollfd fd = {PQsocket(conn), POLLIN, 0};
+        struct pollfd fds[] = {{PQsocket(conn), POLLIN, 0}, {pb_thread_interrupt(), POLLIN, 0}};
         if (status == PGRES_POLLING_WRITING)
-            fd.events = POLLOUT;
+            fds[0].events = POLLOUT;
         int left = pb_remaining_ms(deadline);
         if (left == 0)
             return 1;
-        if (poll(&fd, 1, left) > 0)
+        int ready = poll(fds, 2, left);
+        if (fds[1].revents)
+            return 1;
+        if (ready > 0)
             status = PQconnectPoll(conn);
     }
     return 0;

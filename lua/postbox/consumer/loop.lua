@@ -5,6 +5,7 @@ local codec = require "postbox.consumer.codec"
 local core = require "postbox.core"
 local database = require "postbox.consumer.database"
 local dead = require "postbox.consumer.dead"
+local host = require "postbox.host"
 local retention = require "postbox.consumer.retention"
 local work = require "postbox.consumer.work"
 
@@ -174,7 +175,7 @@ end
 --- Consumes until stop(), a signal, or idleness.
 -- @return true, or nil, message, err
 function loop.run(consumer, given)
-  local signals, message, err = core.catch_signals()
+  local signals, message, err = host.adapter.signals()
   if not signals then
     return nil, message, err
   end
