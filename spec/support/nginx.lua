@@ -181,10 +181,15 @@ function methods:log()
   return text
 end
 
+--- What was logged up to now is expected.
+function methods:forget_log()
+  self.forgotten = #self:log()
+end
+
 --- Lines of the log that say that a worker died of a signal, or that Lua code failed.
 function methods:crashes()
   local list = {}
-  for line in self:log():gmatch "[^\n]+" do
+  for line in self:log():sub((self.forgotten or 0) + 1):gmatch "[^\n]+" do
     if line:find("exited on signal", 1, true) or line:find("lua entry thread aborted", 1, true)
       or line:find("failed to run", 1, true) then
       list[#list + 1] = line
