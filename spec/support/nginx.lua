@@ -137,7 +137,8 @@ end
 -- the latter being the header X-Answer of the response
 function methods:ask_many(path, width)
   local line = { "curl", "-s", "-m", "60", "-o", "/dev/null", "-w", "%{http_code} %{time_total} %header{x-answer}\n" }
-  for _, word in ipairs(width and { "-Z", "--parallel-max", tostring(width), "--no-progress-meter" } or {}) do
+  for _, word in ipairs(width and { "-Z", "--parallel-immediate", "--parallel-max", tostring(width),
+    "--no-progress-meter" } or {}) do
     line[#line + 1] = word
   end
   line[#line + 1] = ("http://127.0.0.1:%d%s"):format(self.port, path)
