@@ -18,14 +18,6 @@ pb_engine *pb_engine_here(void) {
     return only && only->process == getpid() ? only : NULL;
 }
 
-/* Its threads did not come along, and its lock may be held by one of them: it is left as it is. */
-static void forget_parents(void) {
-    if (only && only->process != getpid()) {
-        pb_wake_close(&only->wake);
-        only = NULL;
-    }
-}
-
 static pb_engine *make(const void *owner, pb_error *err) {
     pb_engine *engine = calloc(1, sizeof *engine);
     if (!engine) {
@@ -48,14 +40,22 @@ static pb_engine *make(const void *owner, pb_error *err) {
 }
 
 int pb_engine_attach(const void *owner, pb_error *err) {
-    forget_parents();
-    if (only && only->owner != owner)
+    pb_engine *engine = pb_engine_here();
+    if (engine && engine->owner != owner)
         return pb_fail(err, PB_CONFIG,
                        "another Lua state of this process has postbox's engine already: in nginx "
                        "leave lua_code_cache on");
-    if (!only)
-        only = make(owner, err);
-    return only ? 0 : -1;
+    if (engine)
+        return 0;
+    engine = make(owner, err);
+    if (!engine)
+        return -1;
+    if (only) { /* its threads did not come along, and one may have held its lock: it stays as it is */
+        pb_wake_close(&only->wake);
+        engine->parents = only;
+    }
+    only = engine;
+    return 0;
 }
 
 static pb_job *pop(pb_engine *engine) {
@@ -231,8 +231,8 @@ void pb_engine_detach(const void *owner, double seconds) {
     pthread_cond_destroy(&engine->work);
     pthread_cond_destroy(&engine->quiet);
     pthread_mutex_destroy(&engine->lock);
+    only = engine->parents;
     free(engine);
-    only = NULL;
 }
 
 void pb_engine_end(void) {

@@ -16,6 +16,7 @@ typedef struct pb_wake {
 } pb_wake;
 
 typedef struct pb_engine {
+    struct pb_engine *parents; /* of the process that this one was forked from */
     pid_t process;
     const void *owner;
     pthread_mutex_t lock;
