@@ -123,10 +123,9 @@ describe("nginx's workers", function()
     local before = ticks()
     support.sleep(1)
     assert.is_true(ticks() - before <= 2)
-    local pipe = assert(io.popen(("ls -l /proc/%d/fd 2>/dev/null; ls -d /tmp/postbox-??????/wake 2>/dev/null"):format(worker)))
-    local text = pipe:read "*a"
+    local pipe = assert(io.popen("ls -d /tmp/postbox-??????/wake 2>/dev/null"))
+    assert.equal("", pipe:read "*a")
     pipe:close()
-    assert.is_nil(text:find("/wake", 1, true))
   end)
 
   it("run relays and consumers whose handlers may yield", function()

@@ -86,7 +86,7 @@ end
 local function adapt(o)
   local adapter = host.use(o.host)
   o.log = o.log or adapter.log
-  o.transaction_lease = adapter.spawn and (o.transaction_lease or LEASE_SECONDS)
+  o.transaction_lease = adapter.spawn and (o.transaction_lease or adapter.ends_requests and LEASE_SECONDS)
 end
 
 --- Makes a box. Checks the options and connects to nothing.
@@ -105,8 +105,8 @@ end
 -- for key locks); prepare (true; false behind a PgBouncer that knows no prepared statements);
 -- insecure (false): allows connections off this machine without verified TLS;
 -- host ("openresty" where that runs us; else "cqueues", "luv" or a table): see postbox.host;
--- transaction_lease (30 s, in hosts only): how long a transaction may do nothing before it is
--- rolled back, as that of a request which ended inside it;
+-- transaction_lease (30 s in OpenResty; else none): how long a transaction may do nothing before it
+-- is rolled back, as that of a request which ended inside it; event loops only;
 -- log: function(level, message, fields), called from within calls of the box.
 -- @treturn box the box; raises config
 function box.new(given)

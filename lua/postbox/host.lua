@@ -72,6 +72,9 @@ end
 local function load_adapter(asked)
   if type(asked) == "table" then
     return asked
+  elseif _VERSION == "Lua 5.1" and not rawget(_G, "jit") then
+    errors.raise("config", "postbox.new: host: event loops need Lua 5.2 or later, or LuaJIT: the coroutines of plain "
+      .. "Lua 5.1 cannot wait inside pcall")
   elseif not known[asked] then
     errors.raise("config", "postbox.new: host must be \"openresty\", \"cqueues\", \"luv\" or a table of functions")
   end

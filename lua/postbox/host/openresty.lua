@@ -8,7 +8,8 @@ local semaphore = require "ngx.semaphore"
 local ngx = ngx -- luacheck: globals ngx
 local engine = core.engine
 
-local openresty = { now = core.now }
+-- A request may end anywhere, and runs no code for what it leaves open.
+local openresty = { now = core.now, ends_requests = true }
 
 local FOREVER = 86400         -- seconds; each job ends within its own deadline
 local READ_MS = 2000000000    -- the reader is woken, and never has to look: a time-out would be logged
