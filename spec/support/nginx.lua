@@ -1,7 +1,8 @@
 -- A throw-away nginx with its Lua module: in a temporary folder, on a loopback port, as nobody where
 -- the specs run as root. It loads the module that was built for LuaJIT.
 --
--- curl asks it, because plain Lua has no sockets.
+-- curl asks it, because plain Lua has no sockets. POSTBOX_TEST_NGINX_BUILD names another folder of
+-- builds, such as one with the address sanitizer, and POSTBOX_TEST_NGINX_PRELOAD its library.
 
 local core = require "postbox.core"
 local process = require "postbox.testing.process"
@@ -102,7 +103,7 @@ function nginx.start(options)
   local folder = read_command('mktemp -d "${TMPDIR:-/tmp}/postbox-nginx-XXXXXX"')
   local as_root = read_command("id -u") == "0"
   local here = read_command("pwd")
-  local build = os.getenv "BUILD" or "build"
+  local build = os.getenv "POSTBOX_TEST_NGINX_BUILD" or os.getenv "BUILD" or "build"
   local self = setmetatable({ folder = folder, port = core.free_port() }, class)
   write(folder .. "/nginx.conf", conf_of(options, { folder = folder, port = self.port, modules = MODULES, here = here,
     build = build:sub(1, 1) == "/" and build or here .. "/" .. build }))
@@ -110,7 +111,7 @@ function nginx.start(options)
     os.execute("chown -R nobody " .. process.quote(folder))
   end
   self.process = process.start(command(folder, as_root), { outlives = true, file = folder .. "/output",
-    env = options.env })
+    env = { LD_PRELOAD = os.getenv "POSTBOX_TEST_NGINX_PRELOAD" } })
   self.guard = process.start({ "sh", "-c", GUARD, "sh", tostring(self.process:pid()), folder },
     { outlives = true, file = "/dev/null" })
   support.eventually(START_SECONDS, function()
@@ -192,7 +193,7 @@ function methods:crashes()
   local list = {}
   for line in self:log():sub((self.forgotten or 0) + 1):gmatch "[^\n]+" do
     if line:find("exited on signal", 1, true) or line:find("lua entry thread aborted", 1, true)
-      or line:find("failed to run", 1, true) then
+      or line:find("failed to run", 1, true) or line:find "exited with code [1-9]" or line:find("AddressSanitizer", 1, true) then
       list[#list + 1] = line
     end
   end
