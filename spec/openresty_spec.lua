@@ -88,6 +88,14 @@ local locations = {
       tx:query("INSERT INTO orders (sku) VALUES ('left')")
       ngx.exit(204)
     end)]],
+  ["/slow"] = [[
+    answer(app:transaction(function(tx)
+      tx:query "SELECT 1"
+      ngx.sleep(2.5)
+      local ok, err = pcall(tx.query, tx, "SELECT 1")
+      assert(not ok and err.code == "closed")
+      return "through"
+    end))]],
   ["/late"] = [[
     local ok, err = pcall(left.query, left, "SELECT 1")
     answer(ok, err)]],
@@ -206,6 +214,11 @@ describe("postbox in nginx", function()
     end)
     assert.equal("false | closed", (server:get "/late"))
     assert.equal(0, count "orders")
+  end)
+
+  it("fails a transaction that slept through its lease, and goes on", function()
+    assert.matches("^nil | the transaction was rolled back.*transaction_lease | closed$", (server:get "/slow"))
+    assert.equal("42", (server:get "/query"))
   end)
 
   it("rolls back a light thread that was killed inside a statement", function()

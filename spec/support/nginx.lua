@@ -193,7 +193,8 @@ function methods:crashes()
   local list = {}
   for line in self:log():sub((self.forgotten or 0) + 1):gmatch "[^\n]+" do
     if line:find("exited on signal", 1, true) or line:find("lua entry thread aborted", 1, true)
-      or line:find("failed to run", 1, true) or line:find "exited with code [1-9]" or line:find("AddressSanitizer", 1, true) then
+      or line:find("failed to run", 1, true) or line:find "exited with code [1-9]"
+      or line:find("AddressSanitizer", 1, true) then
       list[#list + 1] = line
     end
   end

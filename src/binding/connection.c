@@ -28,10 +28,7 @@ static connection *check(lua_State *L, int index) {
     connection *c = luaL_checkudata(L, index, CONNECTION_CLASS);
     pb_error err;
     if (!c->session || c->closing) {
-        pb_fail(&err, PB_CLOSED, "%s",
-                c->lapsed ? "the transaction was rolled back, because nothing was done in it for "
-                            "longer than transaction_lease"
-                          : "the connection is closed");
+        pb_fail(&err, PB_CLOSED, "the connection is closed");
         pb_raise(L, &err);
     }
     pb_check_process(L, c->pid, "database connection");
@@ -39,7 +36,12 @@ static connection *check(lua_State *L, int index) {
 }
 
 int pb_use_session(lua_State *L, int index, pb_call *call, pb_session **session) {
-    connection *c = check(L, index);
+    connection *c = luaL_checkudata(L, index, CONNECTION_CLASS);
+    if (c->lapsed) /* not a mistake of the caller's: a failure as any other */
+        return pb_fail(&call->err, PB_CLOSED,
+                       "the transaction was rolled back, because nothing was done in it for longer "
+                       "than transaction_lease");
+    check(L, index);
     *session = c->session;
     return pb_use_object(call, &c->use, "database connection");
 }
@@ -217,8 +219,13 @@ static int work_script(pb_call *call) {
 /* connection:status() -> "idle", "open", "failed" or "lost"; "busy" while a call uses it */
 static int status(lua_State *L) {
     static const char *const names[] = {"idle", "open", "failed", "lost"};
-    connection *c = check(L, 1);
-    lua_pushstring(L, c->use.busy ? "busy" : names[pb_session_status(c->session)]);
+    connection *c = luaL_checkudata(L, 1, CONNECTION_CLASS);
+    if (!c->lapsed)
+        check(L, 1);
+    if (c->use.busy)
+        lua_pushliteral(L, "busy");
+    else
+        lua_pushstring(L, names[c->lapsed ? PB_SESSION_LOST : pb_session_status(c->session)]);
     return 1;
 }
 
