@@ -181,7 +181,7 @@ describe("postbox in nginx", function()
   end)
 
   it("publishes without a transaction, and tells how one ended", function()
-    assert.matches("^%x+%-%x+%-%x+%-%x+%-%x+ ", (server:get "/manual"))
+    assert.matches("^%x+%-%x+%-%x+%-%x+%-%x+", (server:get "/manual"))
     assert.equal(1, count "postbox.outbox")
     assert.equal("committed", (server:get "/outcome"))
   end)

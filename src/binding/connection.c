@@ -137,7 +137,8 @@ static pb_isolation isolation_option(lua_State *L, int index) {
     return (pb_isolation)isolation;
 }
 
-/* connection:begin{ isolation, read_only, idle_timeout, at_once } -> true, or nil, message, err */
+/* connection:begin{ isolation, read_only, idle_timeout, at_once } -> true, or nil, message, err.
+ * at_once waits here, in an event loop too: for measurements. */
 static int begin(lua_State *L) {
     connection *c = check(L, 1);
     pb_begin options = {PB_ISOLATION_DEFAULT, false, 0, false};
