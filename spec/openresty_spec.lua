@@ -96,6 +96,19 @@ local locations = {
       assert(not ok and err.code == "closed")
       return "through"
     end))]],
+  ["/accessed"] = { [[
+    access_by_lua_block {
+      app:transaction(function(tx)
+        tx:query("INSERT INTO orders (sku) VALUES ('left')")
+        ngx.exit(ngx.OK)
+      end)
+    }
+    content_by_lua_block {
+      answer(app:transaction(function(tx)
+        tx:query("INSERT INTO orders (sku) VALUES ('kept')")
+        return app:publish("ORDER_CREATED", 1, {})
+      end))
+    }]] },
   ["/late"] = [[
     local ok, err = pcall(left.query, left, "SELECT 1")
     answer(ok, err)]],
@@ -178,6 +191,13 @@ describe("postbox in nginx", function()
     assert.matches("no stock | aborted", (server:get "/raise"), 1, true)
     assert.equal(0, count "orders")
     assert.equal(0, count "postbox.outbox")
+  end)
+
+  it("keeps what a later phase does apart from a transaction that ngx.exit has left", function()
+    assert.matches("^%x+%-%x+%-%x+%-%x+%-%x+", (server:get "/accessed"))
+    support.sleep(3)
+    assert.equal(1, count "postbox.outbox")
+    assert.equal("kept", box:query("SELECT sku FROM orders")[1].sku)
   end)
 
   it("publishes without a transaction, and tells how one ended", function()

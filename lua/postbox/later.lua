@@ -9,14 +9,21 @@ local publish = require "postbox.publish"
 local later = {}
 
 local LIMIT = 1000        -- events that wait to be stored
+local START_AGAIN = 1    -- seconds until a light thread that has not begun is started again
 local PAUSES = { 0.1, 0.2, 0.5, 1, 2, 5 } -- seconds between tries while the database is away
 
 local function keep(box, batch, events)
   for i = 1, #events do
     local event = events[i]
-    local ok, err = pcall(publish.add, box, batch, nil, event[1], event[2], event[3], event[4])
+    local ok, id = pcall(publish.add, box, batch, nil, event[1], event[2], event[3], event[4])
     if not ok then
-      box:log("error", "publish_later: an event is dropped: " .. errors.text(err))
+      box:log("error", "publish_later: an event is dropped: " .. errors.text(id))
+    elseif not (event[4] and event[4].id) then -- another try stores the same event
+      local given = { id = id }
+      for name, value in pairs(event[4] or {}) do
+        given[name] = value
+      end
+      event[4] = given
     end
   end
 end
@@ -65,10 +72,32 @@ local function flush(box, queue)
 end
 
 local function flush_all(box, queue)
-  while #queue.events > 0 do
-    flush(box, queue)
+  if queue.begun then
+    return
   end
-  queue.flushing = false
+  queue.begun = true
+  local ok, err = pcall(function()
+    while #queue.events > 0 do
+      flush(box, queue)
+    end
+  end)
+  queue.begun, queue.asked = false, nil
+  if not ok then
+    queue.count = #queue.events
+    error(err, 0)
+  end
+end
+
+-- Once; again where the host has dropped it, as nginx may drop a timer.
+local function start(box, queue)
+  if queue.begun or queue.asked and core.now() - queue.asked < START_AGAIN then
+    return true
+  end
+  local started, message, err = host.adapter.spawn(function() flush_all(box, queue) end)
+  if started then
+    queue.asked = core.now()
+  end
+  return started, message, err
 end
 
 --- Queues an event; see box:publish_later.
@@ -80,19 +109,16 @@ function later.publish(box, event_type, key, payload, given)
     return errors.fail(errors.new("full", ("publish_later: %d events wait to be stored already"):format(LIMIT),
       { retriable = true }))
   end
-  if box.settings then
+  if box.settings and not box.options.partitioner then -- which may have to ask for partition counts
     publish.add(box, core.batch(), nil, event_type, key, payload, given) -- what is wrong with it is told now
   end
   queue.events[#queue.events + 1] = { event_type, key, payload, given }
   queue.count = queue.count + 1
-  if not queue.flushing then
-    local started, message, err = host.adapter.spawn(function() flush_all(box, queue) end)
-    if not started then
-      table.remove(queue.events)
-      queue.count = queue.count - 1
-      return nil, message, err
-    end
-    queue.flushing = true
+  local started, message, err = start(box, queue)
+  if not started then
+    table.remove(queue.events)
+    queue.count = queue.count - 1
+    return nil, message, err
   end
   return "queued"
 end

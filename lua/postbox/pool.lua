@@ -110,12 +110,12 @@ end
 
 --- Gives a connection back; an open transaction on it is rolled back, a broken one is closed.
 function pool.give_back(box, connection)
-  box.out[connection] = nil
   local status = connection:status()
   if status == "open" or status == "failed" then
     connection:rollback()
     status = connection:status()
   end
+  box.out[connection] = nil -- its place is free only now
   if status ~= "idle" or box.closed then
     connection:close()
   else

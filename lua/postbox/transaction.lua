@@ -22,17 +22,41 @@ local function here()
   return host.adapter.here()
 end
 
---- The transaction of `box` that is open in this coroutine, or nil.
-function transaction.current(box)
-  local mine = current[here()]
-  return mine and mine[box]
+-- Is the function on this coroutine's stack? nginx kills coroutines and uses them again.
+local function runs(body)
+  local level = 2
+  local frame = debug.getinfo(level, "f")
+  while frame and frame.func ~= body do
+    level = level + 1
+    frame = debug.getinfo(level, "f")
+  end
+  return frame ~= nil
 end
 
-local function set_current(box, tx)
+local function current_entry(box)
+  local mine = current[here()]
+  local entry = mine and mine[box]
+  if entry and host.adapter.ends_requests and not runs(entry.body) then
+    mine[box], entry = nil, nil
+  end
+  return entry
+end
+
+--- The transaction of `box` that is open in this coroutine, or nil.
+function transaction.current(box)
+  local entry = current_entry(box)
+  return entry and entry.tx
+end
+
+local function set_current(box, entry)
   local place = here()
   local mine = current[place] or setmetatable({}, { __mode = "k" })
   current[place] = mine
-  mine[box] = tx
+  mine[box] = entry
+end
+
+local function pass(...)
+  return ...
 end
 
 -- A batch that a transaction of the box has left, for the memory that it has already.
@@ -99,14 +123,15 @@ end
 --- Runs fn(tx), or fn(event, tx), with `tx` as the current transaction of this coroutine.
 -- @return true and fn's values, or false and an error
 function transaction.call(tx, fn, event)
-  local before = transaction.current(tx.box)
-  set_current(tx.box, tx)
-  return leave(tx.box, before, xpcall(function()
+  local before = current_entry(tx.box)
+  local function body() -- no tail call: it stays on the stack
     if event then
-      return fn(event, tx)
+      return pass(fn(event, tx))
     end
-    return fn(tx)
-  end, traceback_of))
+    return pass(fn(tx))
+  end
+  set_current(tx.box, { tx = tx, body = body })
+  return leave(tx.box, before, xpcall(body, traceback_of))
 end
 
 local function run_after_commit(tx)

@@ -12,6 +12,8 @@ local engine = core.engine
 local openresty = { now = core.now, ends_requests = true }
 
 local FOREVER = 86400         -- seconds; each job ends within its own deadline
+local LOOK = 1                -- between looks of a wait whether the reader lives
+local START_AGAIN = 0.5       -- seconds until a reader that has not begun is started again
 local READ_MS = 2000000000    -- the reader is woken, and never has to look: a time-out would be logged
 local CONNECT_MS = 1000
 local SPARE_SEMAPHORES = 1000 -- kept for the next waits
@@ -24,6 +26,7 @@ local NOWHERE = {}           -- init_by_lua has no request
 
 local spare = {}
 local reading = false  -- the reader of this worker lives
+local asked_at         -- when its timer was set; nginx may drop that (lua_max_running_timers, worker_connections)
 local prepared = false -- this worker has the engine
 
 function openresty.log(level, message)
@@ -67,6 +70,10 @@ local function read_wakeups()
 end
 
 local function reader()
+  if reading then
+    return
+  end
+  reading = true
   repeat
     local ok, done, why = pcall(read_wakeups)
     if not ok or not done then
@@ -74,7 +81,7 @@ local function reader()
       ngx.sleep(RESTART_PAUSE)
     end
   until ok and done
-  reading = false
+  reading, asked_at = false, nil
 end
 
 -- Fires when the worker is told to end: the reader waits in the socket and would not notice.
@@ -94,13 +101,19 @@ local function prepare()
   if not attached then
     return nil, message
   end
-  ngx.timer.at(FOREVER, sentinel) -- refused only where the worker is ending already
+  local armed, why = ngx.timer.at(FOREVER, sentinel)
+  if not armed and not ngx.worker.exiting() then
+    return nil, why
+  end
   prepared = true
   return true
 end
 
 local function ready()
   if reading then
+    return "yield"
+  end
+  if asked_at and core.now() - asked_at < START_AGAIN then
     return "yield"
   end
   local done, why = prepare()
@@ -110,7 +123,7 @@ local function ready()
   if not done then
     return nil, "postbox cannot wait in this worker: " .. tostring(why)
   end
-  reading = true
+  asked_at = core.now()
   return "yield"
 end
 
@@ -134,7 +147,13 @@ end
 function openresty.wait(job)
   local waiter = table.remove(spare) or semaphore.new()
   openresty.host.expect(job, waiter)
-  local woken, why = waiter:wait(FOREVER)
+  local woken, why
+  repeat
+    woken, why = waiter:wait(LOOK)
+    if not woken and not reading then
+      ready() -- its timer was dropped, perhaps
+    end
+  until woken or why ~= "timeout"
   if woken and #spare < SPARE_SEMAPHORES then
     spare[#spare + 1] = waiter
   end
